@@ -1,0 +1,15 @@
+from django.apps import AppConfig
+from django.contrib.admin import apps as admin_apps
+
+
+class AttentiveIntegrationConfig(AppConfig):
+    default = True
+    name = "attentive_integration"
+    verbose_name = "Attentive integration"
+
+
+class DashboardAdminConfig(admin_apps.AdminConfig):
+    """Django's admin with our dashboard as its site, so that `admin.site` is ours everywhere."""
+
+    default = False
+    default_site = "attentive_integration.dashboard.DashboardSite"
