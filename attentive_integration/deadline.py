@@ -7,6 +7,7 @@ import math
 import socket
 import threading
 import time
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -72,11 +73,33 @@ class DeadlineSocket:
         return getattr(self._inner, name)
 
 
+def _addresses(host: str, port: int) -> list[Any]:
+    """Look the host up in a thread of its own, because nothing else can end a look-up that hangs."""
+    found: SimpleQueue[Any] = SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            found.put(error)
+
+    threading.Thread(target=look_up, name="look-up", daemon=True).start()
+    try:
+        result = found.get(timeout=running.seconds_left())
+    except Empty:
+        raise TimeoutError("the name was not found in time") from None
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
 def _connect(connection: HTTPConnection) -> socket.socket:
     """Open a TCP connection, trying each address of the host within the one deadline."""
-    host, port = connection.host, connection.port or connection.default_port
+    host = connection.host
     try:
-        addresses = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        addresses = _addresses(host.strip("[]"), connection.port or connection.default_port or 443)
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, f"Looking up {host} timed out.") from error
     except (OSError, UnicodeError) as error:
         raise NameResolutionError(host, connection, socket.gaierror(str(error))) from error
     failure: OSError = OSError("no address")

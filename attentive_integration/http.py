@@ -17,7 +17,7 @@ from http.client import HTTPException, RemoteDisconnected
 from json import dumps, loads
 from logging import INFO, getLogger
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import requests
 from django.conf import settings
@@ -185,16 +185,16 @@ def call(
     headers: Mapping[str, str] | None = None,
     raw_body: bytes | None = None,
     side_effect: bool,
-    vendor: str = "",
+    vendor: str = "The vendor",
     answer_bytes: int = ANSWER_BYTES,
 ) -> Answer:
     """Make one call and return its 2xx answer, else raise VendorError; takes at most VENDOR_DEADLINE_SECONDS in all.
 
     `side_effect` says that a repeat could reach a person twice: then an open outcome is UNKNOWN instead of RETRY, and a
     2xx counts whatever its body looks like. `raw_body` is sent byte for byte; `json` is encoded compactly. `vendor` is
-    the name for the sentences (default: the host). At most `answer_bytes` of an answer are read.
+    the name for the sentences. At most `answer_bytes` of an answer are read.
     """
-    outcome = _Outcome(vendor or urlsplit(url).hostname or url, token, side_effect)
+    outcome = _Outcome(vendor, token, side_effect)
     if not token:
         raise outcome.error("NO_TOKEN")
     if not (token.isascii() and token.isprintable()) or " " in token:

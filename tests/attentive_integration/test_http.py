@@ -1,0 +1,535 @@
+"""Calls to the vendors against a real server that misbehaves in every way we know."""
+
+import gzip
+import os
+import pickle
+import socket
+import ssl
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from ipaddress import ip_address
+
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from attentive_integration import deadline
+from attentive_integration.http import (
+    ANSWER_BYTES,
+    RULES,
+    Answer,
+    ErrorKind,
+    VendorError,
+    call,
+    parse_retry_after,
+    rule_for,
+    vendor_message,
+)
+from tests.attentive_integration.vendor_server import hang_up, raw, reset, response
+
+TOKEN = "placeholder-token/1"
+RETRY, REFUSED, CREDENTIALS, UNKNOWN = "RETRY", "REFUSED", "CREDENTIALS", "UNKNOWN"
+
+
+def post(url, **options):
+    return call("POST", url, token=TOKEN, json={"to": "x"}, side_effect=True, **options)
+
+
+def get(url, **options):
+    return call("GET", url, token=TOKEN, side_effect=False, **options)
+
+
+def failure(send, url, **options):
+    with pytest.raises(VendorError) as caught:
+        send(url, **options)
+    return caught.value
+
+
+def closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def short_deadline(settings):
+    settings.VENDOR_DEADLINE_SECONDS = 0.6
+
+
+# --- The table --------------------------------------------------------------------------------------------------------
+
+EXPECTED = {
+    "NAME_NOT_FOUND": (RETRY, RETRY),
+    "CONNECT_FAILED": (RETRY, RETRY),
+    "CONNECT_TIMEOUT": (RETRY, RETRY),
+    "TLS_FAILED": (RETRY, RETRY),
+    "BAD_ADDRESS": (CREDENTIALS, CREDENTIALS),
+    "NO_TOKEN": (CREDENTIALS, CREDENTIALS),
+    "BAD_TOKEN": (CREDENTIALS, CREDENTIALS),
+    "READ_TIMEOUT": (UNKNOWN, RETRY),
+    "RESET": (UNKNOWN, RETRY),
+    "DISCONNECTED": (UNKNOWN, RETRY),
+    "BROKEN_ANSWER": (UNKNOWN, RETRY),
+    "BROKEN_BODY": (UNKNOWN, RETRY),
+    "REDIRECT": (CREDENTIALS, CREDENTIALS),
+    "HTTP_401": (CREDENTIALS, CREDENTIALS),
+    "HTTP_403": (CREDENTIALS, CREDENTIALS),
+    "HTTP_404": (CREDENTIALS, REFUSED),
+    "HTTP_405": (CREDENTIALS, REFUSED),
+    "HTTP_410": (CREDENTIALS, REFUSED),
+    "HTTP_408": (UNKNOWN, RETRY),
+    "HTTP_429": (RETRY, RETRY),
+    "HTTP_503": (RETRY, RETRY),
+    "HTTP_4XX": (REFUSED, REFUSED),
+    "HTTP_5XX": (UNKNOWN, RETRY),
+}
+
+
+def test_every_row_of_the_table_is_expected():
+    assert {cause: (rule.side_effect, rule.repeatable) for cause, rule in RULES.items()} == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("status", "side_effect", "read", "cause"),
+    [
+        (301, CREDENTIALS, CREDENTIALS, "REDIRECT"),
+        (302, CREDENTIALS, CREDENTIALS, "REDIRECT"),
+        (304, CREDENTIALS, CREDENTIALS, "REDIRECT"),
+        (307, CREDENTIALS, CREDENTIALS, "REDIRECT"),
+        (400, REFUSED, REFUSED, "HTTP_400"),
+        (401, CREDENTIALS, CREDENTIALS, "HTTP_401"),
+        (403, CREDENTIALS, CREDENTIALS, "HTTP_403"),
+        (404, CREDENTIALS, REFUSED, "HTTP_404"),
+        (405, CREDENTIALS, REFUSED, "HTTP_405"),
+        (408, UNKNOWN, RETRY, "HTTP_408"),
+        (409, REFUSED, REFUSED, "HTTP_409"),
+        (410, CREDENTIALS, REFUSED, "HTTP_410"),
+        (413, REFUSED, REFUSED, "HTTP_413"),
+        (422, REFUSED, REFUSED, "HTTP_422"),
+        (429, RETRY, RETRY, "HTTP_429"),
+        (500, UNKNOWN, RETRY, "HTTP_500"),
+        (502, UNKNOWN, RETRY, "HTTP_502"),
+        (503, RETRY, RETRY, "HTTP_503"),
+        (504, UNKNOWN, RETRY, "HTTP_504"),
+        (599, UNKNOWN, RETRY, "HTTP_599"),
+        (799, UNKNOWN, RETRY, "BROKEN_ANSWER"),
+    ],
+)
+def test_each_status_is_classified_for_both_sorts_of_call(serve, status, side_effect, read, cause):
+    server = serve(response(status, {"message": "why"}))
+    for send, kind in ((post, side_effect), (get, read)):
+        error = failure(send, server.url)
+        assert (error.kind, error.cause, error.status) == (ErrorKind(kind), cause, status)
+        assert error.sentence == str(error)
+        assert error.sentence.endswith(".")
+        assert "%" not in error.sentence
+    assert len(server.requests) == 2
+
+
+def test_every_rule_has_a_whole_sentence():
+    for rule in RULES.values():
+        sentence = rule.sentence % {"vendor": "Attentive", "cause": "400", "detail": "No phone."}
+        assert sentence[0].isupper()
+        assert sentence.endswith(".")
+    assert rule_for("HTTP_418") is RULES["HTTP_4XX"]
+
+
+# --- Before the request left ------------------------------------------------------------------------------------------
+
+
+def test_nothing_listening_is_retried():
+    error = failure(post, f"http://127.0.0.1:{closed_port()}")
+    assert (error.kind, error.cause, error.status, error.answer) == (ErrorKind.RETRY, "CONNECT_FAILED", None, "")
+
+
+def test_an_unknown_host_name_is_retried():
+    error = failure(post, "http://vendor.invalid")
+    assert (error.kind, error.cause) == (ErrorKind.RETRY, "NAME_NOT_FOUND")
+
+
+def test_a_look_up_that_hangs_ends_at_the_deadline(short_deadline, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(5) and [])
+    started = time.monotonic()
+    error = failure(post, "http://vendor.invalid")
+    release.set()
+    assert (error.kind, error.cause) == (ErrorKind.RETRY, "CONNECT_TIMEOUT")
+    assert time.monotonic() - started < 1.5
+
+
+def test_a_server_that_accepts_nobody_is_retried(short_deadline):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = [socket.socket() for _ in range(3)]
+        for queued in waiting:
+            queued.setblocking(False)
+            queued.connect_ex(listener.getsockname())
+        error = failure(post, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        for queued in waiting:
+            queued.close()
+    assert (error.kind, error.cause) == (ErrorKind.RETRY, "CONNECT_TIMEOUT")
+
+
+def test_a_server_without_tls_behind_an_https_address_is_retried():
+    def answer_plainly():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer_plainly, daemon=True).start()
+        error = failure(post, f"https://127.0.0.1:{listener.getsockname()[1]}")
+    assert (error.kind, error.cause) == (ErrorKind.RETRY, "TLS_FAILED")
+
+
+def test_a_tls_handshake_that_stalls_is_retried(short_deadline):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        error = failure(post, f"https://127.0.0.1:{listener.getsockname()[1]}")
+    assert (error.kind, error.cause) == (ErrorKind.RETRY, "CONNECT_TIMEOUT")
+
+
+@pytest.mark.parametrize("url", ["vendor", "ftp://127.0.0.1/", "http://", "http://[::1"])
+def test_an_address_that_is_none_holds_the_token(url):
+    error = failure(post, url)
+    assert (error.kind, error.cause) == (ErrorKind.CREDENTIALS, "BAD_ADDRESS")
+
+
+@pytest.mark.parametrize(
+    ("token", "cause"),
+    [("", "NO_TOKEN"), ("two words", "BAD_TOKEN"), ("line\r\nX-Evil: 1", "BAD_TOKEN"), ("tökén", "BAD_TOKEN")],
+)
+def test_a_token_that_cannot_be_one_is_never_sent(serve, token, cause):
+    server = serve(response())
+    with pytest.raises(VendorError) as caught:
+        call("POST", server.url, token=token, side_effect=True)
+    assert (caught.value.kind, caught.value.cause, server.connections) == (ErrorKind.CREDENTIALS, cause, 0)
+    assert token == "" or token not in str(caught.value)
+
+
+# --- After it left ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [
+        (reset, "RESET"),
+        (hang_up, "DISCONNECTED"),
+        (raw(b"\x00\xff garbage\r\n\r\n"), "BROKEN_ANSWER"),
+        (raw(b"HTTP/1.1 abc\r\n\r\n"), "BROKEN_ANSWER"),
+        (raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), "BROKEN_ANSWER"),
+    ],
+)
+def test_a_broken_answer_leaves_the_outcome_open_and_is_not_repeated(serve, script, cause):
+    server = serve(script)
+    error = failure(post, server.url)
+    assert (error.kind, error.cause, error.status, len(server.requests)) == (ErrorKind.UNKNOWN, cause, None, 1)
+    assert failure(get, server.url).kind == ErrorKind.RETRY
+
+
+def test_no_answer_until_the_deadline_leaves_the_outcome_open(serve, short_deadline):
+    server = serve(lambda request, connection: server.wait_for_stop(5))
+    started = time.monotonic()
+    error = failure(post, server.url)
+    assert (error.kind, error.cause, len(server.requests)) == (ErrorKind.UNKNOWN, "READ_TIMEOUT", 1)
+    assert 500 <= error.duration_ms < 1500
+    assert time.monotonic() - started < 1.5
+
+
+def drip(content):
+    def script(request, connection):
+        for byte in content:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.1)
+
+    return script
+
+
+def test_headers_dripped_byte_by_byte_do_not_stretch_the_deadline(serve, short_deadline):
+    server = serve(drip(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"))
+    started = time.monotonic()
+    error = failure(post, server.url)
+    assert (error.kind, error.cause) == (ErrorKind.UNKNOWN, "READ_TIMEOUT")
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_dripped_body_after_a_200_is_a_success_without_data(serve, short_deadline):
+    def script(request, connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n")
+        drip(b'{"type": "TRANSACTIONAL", "to": "x", "body": "y"} ')(request, connection)
+
+    server = serve(script)
+    started = time.monotonic()
+    answer = post(server.url)
+    assert (answer.status, answer.data) == (200, None)
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_server_that_stops_reading_ends_at_the_deadline(short_deadline):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        started = time.monotonic()
+        error = failure(
+            lambda url: call("POST", url, token=TOKEN, raw_body=b"x" * 30_000_000, side_effect=True),
+            f"http://127.0.0.1:{listener.getsockname()[1]}",
+        )
+    assert (error.kind, error.cause) == (ErrorKind.UNKNOWN, "READ_TIMEOUT")
+    assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        response(200, b"<html>fine</html>"),
+        response(202, b'{"cut": '),
+        response(200, b"[" * 50_000),
+        response(200, b"x" * (ANSWER_BYTES + 1)),
+        response(200, {"a": 1}, headers={"Content-Length": "500"}, keep_alive=False),
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"),
+    ],
+    ids=["html", "bad JSON", "deep JSON", "too long", "cut", "bad chunk", "cut chunk"],
+)
+def test_a_2xx_with_a_broken_body_is_a_success_unless_we_only_read(serve, script):
+    server = serve(script)
+    answer = post(server.url)
+    assert answer.data is None
+    assert answer.status in (200, 202)
+    assert len(answer.text) <= 2_000
+    error = failure(get, server.url)
+    assert (error.kind, error.cause) == (ErrorKind.RETRY, "BROKEN_BODY")
+
+
+def test_an_endless_body_is_cut_at_the_cap(serve):
+    def script(request, connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not server.wait_for_stop(0):
+            connection.sendall(b"x" * 65_536)
+
+    server = serve(script)
+    assert post(server.url).data is None
+    assert failure(get, server.url).cause == "BROKEN_BODY"
+
+
+def test_a_long_list_is_read_where_the_caller_allows_it(serve):
+    rows = [{"segmentId": number} for number in range(20_000)]
+    server = serve(response(200, rows))
+    assert get(server.url, answer_bytes=1_000_000).data == rows
+
+
+def test_a_gzip_bomb_is_not_inflated(serve):
+    bomb = gzip.compress(b"[" + b" " * 50_000_000 + b"]")
+    server = serve(response(200, bomb, headers={"Content-Encoding": "gzip"}))
+    answer = post(server.url)
+    assert (answer.data, len(answer.text) <= 2_000) == (None, True)
+    assert server.request.headers["accept-encoding"] == "identity"
+
+
+def test_redirects_are_not_followed(serve):
+    stranger = serve(response(200, {}))
+    server = serve(response(307, None, headers={"Location": f"{stranger.url}/v1/subscriptions"}))
+    error = failure(post, server.url)
+    assert (error.kind, error.cause, stranger.requests) == (ErrorKind.CREDENTIALS, "REDIRECT", [])
+    assert len(server.requests) == 1
+
+
+# --- Connections ------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_is_used_again(serve):
+    server = serve(response(200, {}))
+    for _ in range(5):
+        post(server.url)
+    assert (server.connections, len(server.requests)) == (1, 5)
+
+
+def test_an_idle_connection_retires(serve, monkeypatch):
+    monkeypatch.setattr(deadline, "IDLE_SECONDS", 0.1)
+    server = serve(response(200, {}))
+    post(server.url)
+    time.sleep(0.2)
+    post(server.url)
+    assert server.connections == 2
+
+
+def test_a_connection_that_the_server_closed_while_idle_is_noticed(serve):
+    server = serve(response(200, {}, keep_alive=False))
+    for _ in range(3):
+        assert post(server.url).data == {}
+        time.sleep(0.05)
+    assert (server.connections, len(server.requests)) == (3, 3)
+
+
+@pytest.mark.parametrize(("script", "cause"), [(hang_up, "DISCONNECTED"), (reset, "RESET")])
+def test_a_kept_connection_that_breaks_after_reading_is_not_sent_again(serve, script, cause):
+    server = serve(response(200, {}), script)
+    post(server.url)
+    error = failure(post, server.url)
+    assert (error.kind, error.cause, len(server.requests)) == (ErrorKind.UNKNOWN, cause, 2)
+
+
+def test_many_threads_each_get_their_own_answer(serve):
+    def echo(request, connection):
+        return response(200, {"path": request.target})(request, connection)
+
+    server = serve(echo)
+    with ThreadPoolExecutor(64) as threads:
+        answers = list(threads.map(lambda number: post(f"{server.url}/{number}").data, range(640)))
+    assert answers == [{"path": f"/{number}"} for number in range(640)]
+    assert server.connections <= 128
+
+
+def test_a_forked_process_does_not_share_connections(serve):
+    server = serve(response(200, {"ok": True}))
+    post(server.url)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if post(server.url).data == {"ok": True} else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert post(server.url).data == {"ok": True}
+    assert server.connections == 2
+
+
+@pytest.fixture
+def own_authority(tmp_path, monkeypatch):
+    """A TLS server context whose certificate this process trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(tmp_path / "certificate.pem"))
+    return context
+
+
+def test_tls_works_and_keeps_the_connection(serve, own_authority):
+    server = serve(response(200, {"ok": True}), tls=own_authority)
+    assert [post(server.url).data for _ in range(3)] == [{"ok": True}] * 3
+    assert server.connections == 1
+
+
+def test_a_drip_over_tls_does_not_stretch_the_deadline(serve, own_authority, short_deadline):
+    server = serve(drip(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), tls=own_authority)
+    started = time.monotonic()
+    assert failure(post, server.url).cause == "READ_TIMEOUT"
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_certificate_that_nobody_trusts_is_refused_before_the_token_leaves(serve, own_authority, monkeypatch):
+    monkeypatch.undo()
+    server = serve(response(200, {}), tls=own_authority)
+    error = failure(post, server.url)
+    assert (error.kind, error.cause, server.requests) == (ErrorKind.RETRY, "TLS_FAILED", [])
+
+
+# --- What is sent and kept --------------------------------------------------------------------------------------------
+
+
+def test_the_request_carries_what_was_given_and_nothing_from_the_environment(serve, settings, monkeypatch, tmp_path):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login stranger password secret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+    server = serve(response(200, {}, headers={"Set-Cookie": "session=1"}))
+    call("POST", server.url + "/1/messages", token=TOKEN, json={"body": "Grüße"}, side_effect=True)
+    call(
+        "POST", server.url + "/1/messages", token=TOKEN, raw_body=b'{"a": 1}', headers={"X-Site": "1"}, side_effect=True
+    )
+    first, second = server.requests
+    assert first.headers == {
+        "host": server.url.removeprefix("http://"),
+        "authorization": f"Bearer {TOKEN}",
+        "user-agent": f"loyalty-sms/{settings.VERSION}",
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "content-length": str(len(first.body)),
+    }
+    assert first.json == {"body": "Grüße"}
+    assert (second.body, second.headers["x-site"], second.headers.get("cookie")) == (b'{"a": 1}', "1", None)
+
+
+def test_an_answer_is_typed(serve):
+    headers = {"x-ratelimit-limit": "150", "x-ratelimit-remaining": "149"}
+    answer = get(serve(response(200, {"a": [1]}, headers=headers)).url)
+    assert answer == Answer(200, {"a": [1]}, '{"a": [1]}', 149, 150, answer.duration_ms)
+    assert 0 <= answer.duration_ms < 1_000
+    bare = get(serve(response(204, None, headers={"x-ratelimit-limit": "many"})).url)
+    assert (bare.data, bare.text, bare.rate_limit, bare.rate_limit_remaining) == (None, "", None, None)
+
+
+def test_tokens_and_control_characters_do_not_reach_the_kept_answer(serve):
+    echoed = f'{{"message": "bad token {TOKEN} or {TOKEN.replace("/", chr(92) + "/")}, Bearer abcdefghijk\\u0000\x00"}}'
+    error = failure(post, serve(response(403, echoed.encode())).url)
+    assert error.answer == '{"message": "bad token [removed] or [removed], Bearer [removed]\\u0000"}'
+    assert TOKEN not in repr(vars(error))
+    long = failure(post, serve(response(400, b"y" * 50_000)).url)
+    assert len(long.answer) == 2_000
+
+
+def test_an_error_survives_pickling_between_processes():
+    error = VendorError("It failed.", ErrorKind.RETRY, status=503, answer="down", retry_after=2.0, cause="HTTP_503")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
+
+
+def test_the_pause_that_the_vendor_asks_for_reaches_the_caller(serve):
+    assert failure(post, serve(response(429, {}, headers={"Retry-After": "7"})).url).retry_after == 7.0
+    assert failure(post, serve(response(429, {})).url).retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("0", 0.0),
+        ("12", 12.0),
+        ("1.5", 1.5),
+        ("-5", 0.0),
+        ("86400", 900.0),
+        ("inf", 900.0),
+        ("nan", None),
+        ("soon", None),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0),
+        ("Fri, 31 Dec 2999 23:59:59 GMT", 900.0),
+        ("Fri, 31 Dec 2999 23:59:59", 900.0),
+    ],
+)
+def test_retry_after_in_every_form(header, seconds):
+    assert parse_retry_after(header) == seconds
+
+
+def test_retry_after_as_a_date_soon():
+    header = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert parse_retry_after(header) == pytest.approx(60, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "words"),
+    [
+        ({"message": " Found both. "}, "", "Found both."),
+        ({"error": {"id": 1, "message": "Nested."}}, "", "Nested."),
+        ({"error": "Plain."}, "", "Plain."),
+        ({"errorCode": "AC1001", "errorMessage": "Generic."}, "", "Generic."),
+        ({"message": 5, "error": None}, "raw\n text", "raw text"),
+        (None, "<html>down</html>", ""),
+        ([1], "", ""),
+    ],
+)
+def test_the_vendors_words_are_found_in_every_known_shape(data, text, words):
+    assert vendor_message(data, text) == words
