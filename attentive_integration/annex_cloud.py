@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_variables
 
 from attentive_integration.http import ANSWER_BYTES, Answer, ErrorKind, VendorError, call, vendor_message
 
@@ -46,12 +47,14 @@ class AccessTokenBundle:
     loyalty_token: str = field(repr=False)
 
 
+@sensitive_variables()
 def encode_access_token(site_id: str, loyalty_token: str) -> str:
     """Return the access token of a site: base64 of a compact JSON object of both."""
     bundle = {"site_id": site_id, "loyaltyToken": loyalty_token}
     return base64.b64encode(dumps(bundle, separators=(",", ":")).encode()).decode()
 
 
+@sensitive_variables()
 def decode_access_token(text: str) -> AccessTokenBundle:
     """Read an access token; white space and missing padding are forgiven. Raises AccessTokenError with the remedy."""
     if len(text) > ACCESS_TOKEN_CHARACTERS:
@@ -59,18 +62,19 @@ def decode_access_token(text: str) -> AccessTokenBundle:
     compact = "".join(text.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
     if not compact:
         raise AccessTokenError(_("The access token is empty. Copy it from Annex Cloud."))
+    # `from None`: the frames of a failed decoding would show the token in a report.
     try:
         decoded = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
-    except (ValueError, binascii.Error) as error:
+    except (ValueError, binascii.Error):
         raise AccessTokenError(
             _("This is not an access token: it is not base64. Copy the whole token from Annex Cloud, and nothing else.")
-        ) from error
+        ) from None
     try:
         data = loads(decoded)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError):
         raise AccessTokenError(
             _("The access token holds no JSON. Mostly its end is missing: copy the whole token from Annex Cloud.")
-        ) from error
+        ) from None
     if not isinstance(data, dict):
         raise AccessTokenError(_("The access token holds no site. Copy the whole token from Annex Cloud."))
     found = {}
@@ -85,6 +89,7 @@ def decode_access_token(text: str) -> AccessTokenBundle:
     return AccessTokenBundle(found["site_id"], found["loyaltyToken"])
 
 
+@sensitive_variables()
 def request_jwt(*, site_id: str, loyalty_token: str, subject: str, payload: bytes, expires_at: int) -> str:
     """Return the JWT (HS256) of one request.
 
@@ -208,6 +213,7 @@ class AnnexCloudClient:
         raw = dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         return self._call(method, self._base_url + path, raw, body=raw, side_effect=side_effect)
 
+    @sensitive_variables()
     def _call(
         self,
         method: str,

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_variables
 
 from attentive_integration.http import Answer, ErrorKind, VendorError, call, vendor_message
 from attentive_integration.phones import E164
@@ -357,6 +358,7 @@ class AttentiveClient:
         explain = partial(_explain, token_refused=_app_key_refused, on_400=on_400)
         return self._call(method, path, self._app_key, explain, json=json, side_effect=side_effect)
 
+    @sensitive_variables()
     def _call(
         self,
         method: str,

@@ -23,6 +23,7 @@ import requests
 from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
+from django.views.decorators.debug import sensitive_variables
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, NameResolutionError
 
@@ -175,6 +176,7 @@ class Answer:
     duration_ms: int
 
 
+@sensitive_variables()
 def call(
     method: str,
     url: str,
@@ -208,18 +210,19 @@ def call(
         **({"Content-Type": "application/json"} if body is not None else {}),
         **(headers or {}),
     }
+    # `from None` below: the libraries' errors hold the whole address, phone included, and their frames the token.
     try:
         request = requests.Request(method, url, headers=sent_headers, data=body, params=dict(params or {})).prepare()
-    except (requests.RequestException, ValueError) as error:
-        raise outcome.error("BAD_ADDRESS") from error
+    except (requests.RequestException, ValueError):
+        raise outcome.error("BAD_ADDRESS") from None
     running.deadline = outcome.started + settings.VENDOR_DEADLINE_SECONDS
     running.sent = False
     try:
         response = _adapter.send(request, stream=True, timeout=settings.VENDOR_DEADLINE_SECONDS)
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        raise outcome.error("BAD_ADDRESS") from error
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
+        raise outcome.error("BAD_ADDRESS") from None
     except (requests.RequestException, HTTPError, HTTPException, OSError) as error:
-        raise outcome.error(_cause_of(error)) from error
+        raise outcome.error(_cause_of(error)) from None
     content, complete = _read(response, answer_bytes)
     return outcome.judge(response, content, complete)
 

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,6 +18,7 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from django.views.debug import ExceptionReporter
 
 from attentive_integration import deadline
 from attentive_integration.http import (
@@ -329,6 +331,11 @@ def test_a_gzip_bomb_is_not_inflated(serve):
     assert server.request.headers["accept-encoding"] == "identity"
 
 
+def test_a_compressed_body_that_nobody_asked_for_stays_unread(serve):
+    compressed = gzip.compress(b'{"ok": true}')
+    assert post(serve(response(200, compressed, headers={"Content-Encoding": "gzip"})).url).data is None
+
+
 def test_redirects_are_not_followed(serve):
     stranger = serve(response(200, {}))
     server = serve(response(307, None, headers={"Location": f"{stranger.url}/v1/subscriptions"}))
@@ -479,6 +486,21 @@ def test_tokens_and_control_characters_do_not_reach_the_kept_answer(serve):
     assert TOKEN not in repr(vars(error))
     long = failure(post, serve(response(400, b"y" * 50_000)).url)
     assert len(long.answer) == 2_000
+
+
+@pytest.mark.parametrize(
+    "script", [None, hang_up, response(403, {}), response(200, b"<html>")], ids=["closed", "open", "403", "odd"]
+)
+def test_neither_token_nor_phone_reaches_a_traceback_or_an_error_report(serve, script):
+    url = serve(script).url if script else f"http://127.0.0.1:{closed_port()}"
+    error = failure(get, f"{url}/v1/subscriptions?phone=%2B17705550101")
+    shown = "".join(traceback.format_exception(error))
+    report = ExceptionReporter(None, type(error), error, error.__traceback__).get_traceback_data()
+    frames = [frame for frame in report["frames"] if frame["filename"] != __file__]
+    assert frames
+    for text in (shown, str([frame["vars"] for frame in frames])):
+        assert TOKEN not in text
+        assert "7705550101" not in text
 
 
 def test_an_error_survives_pickling_between_processes():
