@@ -15,7 +15,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
-from attentive_integration.http import Answer, ErrorKind, VendorError, call, vendor_message
+from attentive_integration.http import Answer, VendorError, call, vendor_message
 from attentive_integration.phones import E164
 
 LEGACY_MESSAGE_PATH = "/1/messages"
@@ -492,17 +492,3 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 def _text(value: Any) -> str:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-
-
-__all__ = [
-    "Account",
-    "AttentiveClient",
-    "BulkJob",
-    "Eligibilities",
-    "Eligibility",
-    "ErrorKind",
-    "Receipt",
-    "Segment",
-    "SubscriptionResult",
-    "VendorError",
-]
