@@ -12,7 +12,7 @@ from pathlib import Path
 
 import phonenumbers
 from django.utils.translation import gettext as _
-from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, PhoneNumberType, ValidationResult
+from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, ValidationResult
 from phonenumbers import timezone as phone_time_zones
 
 _DATA = loads((Path(__file__).parent / "nanp.json").read_text())
@@ -48,7 +48,7 @@ def to_e164(raw: str, country: str = "US", allowed: Collection[str] = ("US", "CA
     `country` (ISO 3166, two letters) is assumed where the phone names none; `allowed` are the countries that may be
     texted. Takes full-width digits, spaces, dots, dashes, parentheses, and the prefixes +, 00 and 011. Raises
     PhoneError with the code EMPTY, SPREADSHEET_EXPONENT, SPREADSHEET_DECIMAL, EXTENSION, NOT_A_NUMBER, TOO_SHORT,
-    TOO_LONG, INVALID, COUNTRY_NOT_ALLOWED or FIXED_LINE.
+    TOO_LONG, INVALID or COUNTRY_NOT_ALLOWED.
     """
     match = (_NANP_PLUS if country not in NANP_COUNTRIES or raw[:1] == "+" else _NANP).fullmatch(raw)
     if match is not None:
@@ -59,8 +59,6 @@ def to_e164(raw: str, country: str = "US", allowed: Collection[str] = ("US", "CA
     region = phonenumbers.region_code_for_number(number) or ""
     if region not in allowed:
         raise _country_refused(region, allowed)
-    if phonenumbers.number_type(number) == PhoneNumberType.FIXED_LINE:
-        raise PhoneError("FIXED_LINE", _("This is a landline, which cannot receive texts. Use the mobile number."))
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 

@@ -26,8 +26,6 @@ def library(raw, country, allowed):
         return None
     if phonenumbers.region_code_for_number(number) not in allowed:
         return None
-    if phonenumbers.number_type(number) == phonenumbers.PhoneNumberType.FIXED_LINE:
-        return None
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
@@ -130,7 +128,6 @@ def test_the_country_is_assumed_only_where_the_phone_names_none(raw, country, ex
         ("+1 787 555 0101", "COUNTRY_NOT_ALLOWED", "Puerto Rico"),
         ("+1 876 555 0101", "COUNTRY_NOT_ALLOWED", "Jamaica"),
         ("+44 7700 300000", "COUNTRY_NOT_ALLOWED", "Jersey"),
-        ("+44 20 7946 0000", "FIXED_LINE", "landline"),
     ],
 )
 def test_a_phone_that_cannot_be_used_says_why_and_what_to_do(raw, code, words):
