@@ -2,8 +2,16 @@
 
 from typing import Any, Self
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db import models
+
+# Whoever did something: a person who is logged in, or nobody (a command, a webhook).
+Someone = AbstractBaseUser | AnonymousUser | None
+
+
+def known_user(someone: Someone) -> User | None:
+    """Return the user to note beside what was done, None when nobody was logged in."""
+    return someone if isinstance(someone, User) else None
 
 
 class SiteScopedQuerySet(models.QuerySet[Any]):

@@ -1,0 +1,38 @@
+"""Writes the audit trail: who did what, on which site."""
+
+from typing import Any
+
+from django.http import HttpRequest
+
+from loyalty.models import AuditEntry, Site
+from loyalty.models.scope import Someone, known_user
+
+
+def record(
+    event: str,
+    *,
+    site: Site | None = None,
+    user: Someone = None,
+    actor: str = "",
+    target: str = "",
+    old: Any = None,
+    new: Any = None,
+    request: HttpRequest | None = None,
+) -> AuditEntry:
+    """Add one entry. `event` is a short dotted word such as "site.go_live"; secrets are never given by value.
+
+    `user` may be left out with a `request`, whose user and address are then taken; `actor` names a command.
+    """
+    if request is not None and user is None:
+        user = request.user
+    known = known_user(user)
+    return AuditEntry.objects.create(
+        event=event,
+        site=site,
+        user=known,
+        actor=actor or (known.get_username() if known else ""),
+        target=target[:200],
+        old=old,
+        new=new,
+        source_ip=request.META.get("REMOTE_ADDR") or None if request is not None else None,
+    )

@@ -1,0 +1,156 @@
+"""The tokens of a site: set, rotate and revoke them, and make the vendors' clients from them."""
+
+import hashlib
+import hmac
+import secrets as random_secrets
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from attentive_integration.annex_cloud import AnnexCloudClient, encode_access_token
+from attentive_integration.attentive import AttentiveClient
+from loyalty import audit
+from loyalty.models import AccessToken, Site
+from loyalty.models.scope import Someone, known_user
+
+Kind = AccessToken.Kind
+Slot = AccessToken.Slot
+
+
+class TokenMissing(Exception):
+    """A call needs a token that the site does not have; `str()` is a sentence for staff."""
+
+
+def _missing(site: Site, kind: str) -> TokenMissing:
+    return TokenMissing(
+        _("%(site)s has no %(kind)s yet. Enter it on the site's Activate page.")
+        % {"site": site.client_name, "kind": Kind(kind).label}
+    )
+
+
+def active(site: Site, kind: str, slot: str = Slot.CURRENT) -> AccessToken | None:
+    """Return the token row in this slot that is not revoked."""
+    return AccessToken.objects.select_related("site").filter(site=site, kind=kind, slot=slot, revoked_at=None).first()
+
+
+def token_secret(site: Site, kind: str) -> str | None:
+    """Return the current secret of this kind, or None; raises `SecretUnreadable` when its key is gone."""
+    token = active(site, kind)
+    return token.reveal() if token else None
+
+
+def inbound_secrets(site: Site, kind: str) -> list[str]:
+    """Return the secrets that an inbound request may prove, in both slots."""
+    rows = AccessToken.objects.select_related("site").filter(site=site, kind=kind, revoked_at=None)
+    return [row.reveal() for row in rows.order_by("slot")]
+
+
+def hash_of(secret: str) -> str:
+    """Return the form in which an ingest key is stored; keys are random, so a plain hash keeps them secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def is_ingest_key(site: Site, key: str) -> bool:
+    """Tell whether this is one of the site's ingest keys, in either slot."""
+    digest = hash_of(key)
+    stored = AccessToken.objects.filter(site=site, kind=Kind.INGEST, revoked_at=None).values_list(
+        "secret_hash", flat=True
+    )
+    # No early end: the time taken must not tell which key came close.
+    return sum(hmac.compare_digest(digest, known) for known in stored) > 0
+
+
+@transaction.atomic
+def set_token(site: Site, kind: str, secret: str, *, by: Someone = None, slot: str = Slot.CURRENT) -> AccessToken:
+    """Store a secret in a slot; the one that stood there is revoked. Audited without its value."""
+    secret = secret.strip()
+    if not secret:
+        raise ValueError(_("The %(kind)s is empty.") % {"kind": Kind(kind).label})
+    now = timezone.now()
+    replaced = AccessToken.objects.filter(site=site, kind=kind, slot=slot, revoked_at=None).update(revoked_at=now)
+    token = AccessToken(site=site, kind=kind, slot=slot, set_at=now)
+    token.set_by = known_user(by)
+    if kind == Kind.INGEST:
+        token.secret_hash, token.last_four = hash_of(secret), secret[-4:]
+    else:
+        token.store(secret)
+    token.save()
+    audit.record(
+        "token.replaced" if replaced else "token.set",
+        site=site, user=by, target=f"{Kind(kind).label} ({Slot(slot).label})", new=_("changed"),
+    )  # fmt: skip
+    return token
+
+
+def new_ingest_key(site: Site, *, by: Someone = None, slot: str = Slot.CURRENT) -> str:
+    """Make an ingest key of our own and return it; it is shown this once and stored only as a hash."""
+    key = f"ingest_{random_secrets.token_urlsafe(32)}"
+    set_token(site, Kind.INGEST, key, by=by, slot=slot)
+    return key
+
+
+@transaction.atomic
+def promote(site: Site, kind: str, *, by: Someone = None) -> AccessToken:
+    """Make the NEXT token the current one; the old one is revoked and can be brought back by `roll_back`."""
+    token = active(site, kind, Slot.NEXT)
+    if token is None:
+        raise _missing(site, kind)
+    AccessToken.objects.filter(site=site, kind=kind, slot=Slot.CURRENT, revoked_at=None).update(
+        revoked_at=timezone.now()
+    )
+    token.slot = Slot.CURRENT
+    token.save(update_fields=["slot"])
+    audit.record("token.promoted", site=site, user=by, target=str(Kind(kind).label))
+    return token
+
+
+@transaction.atomic
+def roll_back(site: Site, kind: str, *, by: Someone = None) -> AccessToken:
+    """Bring the last revoked token of this kind back, within 24 hours of its end."""
+    since = timezone.now() - timedelta(hours=24)
+    previous = (
+        AccessToken.objects.filter(site=site, kind=kind, revoked_at__gte=since)
+        .exclude(sealed_secret="")
+        .order_by("-revoked_at")
+        .first()
+    )
+    if previous is None:
+        raise TokenMissing(_("There is no earlier token of the last 24 hours to go back to. Enter the token again."))
+    AccessToken.objects.filter(site=site, kind=kind, slot=Slot.CURRENT, revoked_at=None).update(
+        revoked_at=timezone.now()
+    )
+    previous.revoked_at, previous.slot = None, Slot.CURRENT
+    previous.save(update_fields=["revoked_at", "slot"])
+    audit.record("token.rolled_back", site=site, user=by, target=str(Kind(kind).label))
+    return previous
+
+
+@transaction.atomic
+def revoke(site: Site, kind: str, *, by: Someone = None, slot: str = Slot.CURRENT) -> None:
+    """End a token's use."""
+    AccessToken.objects.filter(site=site, kind=kind, slot=slot, revoked_at=None).update(revoked_at=timezone.now())
+    audit.record("token.revoked", site=site, user=by, target=f"{Kind(kind).label} ({Slot(slot).label})")
+
+
+def access_token(site: Site) -> str | None:
+    """Return the site's Annex Cloud access token: base64 of the loyalty token and the site ID, computed."""
+    secret = token_secret(site, Kind.LOYALTY)
+    return encode_access_token(site.site_id, secret) if secret else None
+
+
+def attentive_client(site: Site) -> AttentiveClient:
+    """Return a client with whichever Attentive tokens the site has; raises `TokenMissing` when it has none."""
+    app_key, legacy_token = token_secret(site, Kind.ATTENTIVE_APP), token_secret(site, Kind.ATTENTIVE_LEGACY)
+    if not app_key and not legacy_token:
+        raise _missing(site, Kind.ATTENTIVE_APP)
+    return AttentiveClient(app_key=app_key or "", legacy_token=legacy_token or "", message_path=site.message_path)
+
+
+def annex_cloud_client(site: Site) -> AnnexCloudClient:
+    """Return a client for the site's loyalty program; raises `TokenMissing` without a loyalty token."""
+    secret = token_secret(site, Kind.LOYALTY)
+    if not secret:
+        raise _missing(site, Kind.LOYALTY)
+    return AnnexCloudClient(site.site_id, secret)

@@ -1,0 +1,189 @@
+"""A whole installation for tests: its own database and files, the sandbox, and a real web server on loopback.
+
+On SQLite the database is a file in a temporary folder; where DATABASE_URL names a PostgreSQL server, a database of its
+own is created there and dropped afterwards.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any, Self
+
+import environ
+import psycopg
+from cryptography.fernet import Fernet
+
+from attentive_integration.embedded_broker import free_port
+from attentive_integration.sandbox.process import SandboxProcess
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Installation:
+    """Use as a context manager: `manage` runs commands, `post` calls the web server, `sandbox` plays the vendors."""
+
+    def __init__(self, *, web: bool = True, **environment: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="loyalty-sms-installation-"))
+        self.web = web
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.sandbox = SandboxProcess()
+        self.server: subprocess.Popen[bytes] | None = None
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.database_url = ""
+        self.extra = environment
+
+    def __enter__(self) -> Self:
+        self.sandbox.__enter__()
+        self._create_database()
+        self.environment = {
+            **os.environ,
+            "DATA_DIR": str(self.folder),
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": "",
+            "SECRET_KEY": "for-tests-only-" * 4,
+            "FIELD_ENCRYPTION_KEYS": Fernet.generate_key().decode(),
+            "PUBLIC_URL": self.url,
+            "ATTENTIVE_API_URL": self.sandbox.url,
+            "ANNEX_CLOUD_API_URL": f"{self.sandbox.url}/api/3.0",
+            **self.extra,
+        }
+        self.manage("migrate", "--no-input", "-v0")
+        if self.web:
+            self.server = self.start(
+                "-m", "gunicorn", "attentive_integration.wsgi", "--no-control-socket", "-b", f"127.0.0.1:{self.port}",
+                "--workers", "1", "--threads", "8",
+            )  # fmt: skip
+            self._wait_for_web()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.terminate()
+        for process in reversed(self.processes):
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.sandbox.__exit__(None, None, None)
+        if self.database_url:
+            with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as server:
+                server.execute(f'DROP DATABASE IF EXISTS "{self.database_url.rsplit("/", 1)[1]}" WITH (FORCE)')
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a Python process that ends with the installation at the latest."""
+        log = (self.folder / f"process-{len(self.processes)}.log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, env={**self.environment, **environment}, stdout=log, stderr=log
+        )
+        self.processes.append(process)
+        return process
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a management command, whatever its exit code."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+
+    def manage(self, *arguments: str) -> Any:
+        """Run a management command that must succeed; return the JSON object of its last line when it has one."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, f"{arguments[0]} failed: {done.stdout[-1500:]}{done.stderr[-3000:]}"
+        if "--json" not in arguments:
+            return None
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    def create_site(self, **spec: Any) -> dict[str, Any]:
+        """Run create_site on this specification; fields left out are those of a live site without limits."""
+        name = spec.get("client_name", "Harbor Goods").split()[0].lower()
+        whole = {
+            "site_id": "1000001",
+            "client_name": "Harbor Goods",
+            "state": "LIVE",
+            "quiet_hours": None,
+            "caps": None,
+            "webhook_signing_key": f"signing-{name}",
+            "tokens": {
+                "LOYALTY": f"loyalty-{name}",
+                "ATTENTIVE_APP": f"app-{name}",
+                "ATTENTIVE_LEGACY": f"legacy-{name}",
+            },
+            "sign_up_sources": [
+                {"sign_up_source_id": "132109", "name": "API", "type": "MARKETING", "is_default": True}
+            ],
+            "action_types": [{"code": "109", "name": "Purchase"}],
+            "campaigns": [
+                {
+                    "name": "Thanks", "action_type": "109", "route": "MESSAGE", "state": "LIVE",
+                    "body": "Thanks {{ first_name }}, you now have {{ points }} points.",
+                }
+            ],
+            "segments": [{"name": "Gold", "rules": {"tier": ["Gold"]}, "external_id": "gold-1"}],
+            **spec,
+        }  # fmt: skip
+        path = self.write(f"site-{whole['site_id']}.json", json.dumps(whole))
+        return self.manage("create_site", "--from", path, "--json")
+
+    def write(self, name: str, content: str | bytes) -> str:
+        """Write a file into the installation's folder and return its path."""
+        path = self.folder / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return str(path)
+
+    def post(self, path: str, body: Any, *, token: str = "", headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        """POST JSON (or raw bytes) to the web server; return the status and the parsed answer."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        url = path if path.startswith("http") else self.url + path
+        request = urllib.request.Request(url, data=raw, method="POST", headers={"Content-Type": "application/json"})
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        for name, value in (headers or {}).items():
+            request.add_header(name, value)
+        return self._answer(request)
+
+    def get(self, path: str) -> tuple[int, Any]:
+        return self._answer(urllib.request.Request(self.url + path))
+
+    def _answer(self, request: urllib.request.Request) -> tuple[int, Any]:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                status, raw = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, raw = error.code, error.read()
+        try:
+            return status, json.loads(raw)
+        except ValueError:
+            return status, raw.decode(errors="replace")
+
+    def _create_database(self) -> None:
+        server = os.environ.get("DATABASE_URL", "")
+        if not server:
+            return
+        settings = environ.Env.db_url_config(server)
+        name = f"installation_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        host = f"{settings['USER']}@{settings['HOST']}:{settings['PORT']}"
+        self.database_url = f"postgres://{host}/{name}"
+
+    def _wait_for_web(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                if self.get("/healthz")[0] == 200:
+                    return
+            except OSError:
+                time.sleep(0.1)
+        raise RuntimeError("The web server of the installation did not start.")
