@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from attentive_integration.annex_cloud import AnnexCloudClient, encode_access_token
 from attentive_integration.attentive import AttentiveClient
-from loyalty import audit
+from loyalty import audit, breakers
 from loyalty.models import AccessToken, Site
 from loyalty.models.scope import Someone, known_user
 
@@ -77,6 +77,7 @@ def set_token(site: Site, kind: str, secret: str, *, by: Someone = None, slot: s
     else:
         token.store(secret)
     token.save()
+    breakers.reset(site, kind)
     audit.record(
         "token.replaced" if replaced else "token.set",
         site=site, user=by, target=f"{Kind(kind).label} ({Slot(slot).label})", new=_("changed"),
@@ -102,6 +103,7 @@ def promote(site: Site, kind: str, *, by: Someone = None) -> AccessToken:
     )
     token.slot = Slot.CURRENT
     token.save(update_fields=["slot"])
+    breakers.reset(site, kind)
     audit.record("token.promoted", site=site, user=by, target=str(Kind(kind).label))
     return token
 
@@ -123,6 +125,7 @@ def roll_back(site: Site, kind: str, *, by: Someone = None) -> AccessToken:
     )
     previous.revoked_at, previous.slot = None, Slot.CURRENT
     previous.save(update_fields=["revoked_at", "slot"])
+    breakers.reset(site, kind)
     audit.record("token.rolled_back", site=site, user=by, target=str(Kind(kind).label))
     return previous
 

@@ -1,0 +1,107 @@
+"""The vendors' limits, kept over all processes and hosts: calls in any sliding second per token and endpoint class.
+
+One row per token and class holds the next free slot, on the database's clock. A process reserves a short block of
+evenly spaced slots in one transaction and makes a call at each; it works the same with and without Redis. Slots are a
+little wider apart than the limit asks, so that calls which start a few milliseconds late still keep the limit. A slot
+that would be later than that is dropped, and another one is taken.
+
+Limits: https://docs.attentivemobile.com/pages/api-rate-limits/
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TypeVar
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from attentive_integration.models import RateLimit
+
+# The share of the limit that is used; the rest is room for calls that start late.
+_SHARE = 0.97
+# How far ahead slots are handed out, and how much of it in one block (seconds).
+HORIZON = 0.5
+_BLOCK = 0.2
+# How late a call may start while other slots lie close by (seconds).
+_TOLERANCE = 0.025
+# From here on pacing costs more than it saves.
+_UNLIMITED = 10_000
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Slots as times of this process's monotonic clock, and how late a call may start at one of them."""
+
+    slots: list[float]
+    tolerance: float
+
+    def is_late(self, slot: float) -> bool:
+        return time.monotonic() > slot + self.tolerance
+
+
+def reserve(key: str, limit: int, count: int, *, lead: float = 0.0) -> Reservation | None:
+    """Reserve up to `count` slots within the next half second; None when the next free one lies further ahead.
+
+    `limit` is in calls a second; `lead` is how long the caller needs before the first call (seconds).
+    """
+    if limit >= _UNLIMITED:
+        return Reservation([time.monotonic()] * count, float("inf"))
+    spacing = 1 / (limit * _SHARE)
+    with transaction.atomic():
+        row = _locked(key)
+        read_at = time.monotonic()
+        now: datetime = row.database_now  # type: ignore[attr-defined]
+        free = max(row.next_slot_at, row.blocked_until or row.next_slot_at)
+        first = max(free, now + timedelta(seconds=lead))
+        ahead = (first - now).total_seconds()
+        if ahead > HORIZON:
+            return None
+        taken = max(1, min(count, int((HORIZON - ahead) / spacing)))
+        row.next_slot_at = first + timedelta(seconds=taken * spacing)
+        row.save(update_fields=["next_slot_at"])
+    # Nobody used the second before: a call that starts late then crowds nobody.
+    idle = min(1.0, max(0.0, (now - free).total_seconds()))
+    return Reservation([read_at + ahead + number * spacing for number in range(taken)], _TOLERANCE + idle)
+
+
+def _locked(key: str) -> RateLimit:
+    rows = RateLimit.objects.select_for_update().annotate(database_now=Now())
+    row = rows.filter(key=key).first()
+    if row is None:
+        RateLimit.objects.bulk_create([RateLimit(key=key, next_slot_at=Now())], ignore_conflicts=True)
+        row = rows.get(key=key)
+    return row
+
+
+def block(key: str, seconds: float) -> None:
+    """Let no call with this key begin for so many seconds; the vendor asked for a pause."""
+    with transaction.atomic():
+        row = _locked(key)
+        until = row.database_now + timedelta(seconds=seconds)  # type: ignore[attr-defined]
+        row.blocked_until = max(until, row.blocked_until or until)
+        row.save(update_fields=["blocked_until"])
+
+
+def paced(key: str, limit: int, items: Iterable[_Item]) -> Iterator[_Item]:
+    """Yield each item when a call for it may begin."""
+    rest = iter(items)
+    while batch := list(islice(rest, max(1, int(limit * _BLOCK)))):
+        while batch:
+            reservation = reserve(key, limit, len(batch))
+            if reservation is None:
+                time.sleep(_BLOCK)
+                continue
+            for slot in reservation.slots:
+                time.sleep(max(0.0, slot - time.monotonic()))
+                if not reservation.is_late(slot):
+                    yield batch.pop(0)
+
+
+def acquire(key: str, limit: int) -> None:
+    """Wait until one call may begin."""
+    next(paced(key, limit, [None]))

@@ -1,0 +1,151 @@
+"""The inbound API: Annex Cloud (or a script with an ingest key) tells us about members and their actions.
+
+OpenAPI: GET /api/v1/openapi.json. Answers: 202 with a result per item; 400 for a body that is not JSON, 401 for a
+wrong token (whatever the reason), 413 for a body over 1 MB or over 1,000 items.
+"""
+
+import hmac
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from ninja import NinjaAPI, Schema
+from ninja.errors import HttpError
+from ninja.security import HttpBearer
+
+from attentive_integration.annex_cloud import AccessTokenError, decode_access_token
+from attentive_integration.secrets import SecretUnreadable
+from attentive_integration.wake import wake
+from loyalty import actions, tokens
+from loyalty.models import AccessToken, Site
+
+MAX_ITEMS = 1_000
+MAX_BYTES = 1_048_576
+
+
+class SiteToken(HttpBearer):
+    """The site's Annex Cloud access token, or an ingest key of ours; the site is the one in the address."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> Site | None:
+        match = request.resolver_match
+        site_id = match.kwargs.get("site_id", "") if match else ""
+        site = Site.objects.filter(site_id=site_id).first()
+        if site is None or not token:
+            return None
+        if tokens.is_ingest_key(site, token):
+            return site
+        try:
+            bundle = decode_access_token(token)
+            expected = tokens.inbound_secrets(site, AccessToken.Kind.LOYALTY)
+        except (AccessTokenError, SecretUnreadable):
+            return None
+        # No early end: the time taken must not tell which part was wrong.
+        proven = [hmac.compare_digest(bundle.loyalty_token.encode(), secret.encode()) for secret in expected]
+        return site if bundle.site_id == site.site_id and any(proven) else None
+
+
+class ActionResult(Schema):
+    """What became of one action."""
+
+    activity_id: str | None
+    status: str
+    error: str | None = None
+
+
+class ActionResults(Schema):
+    """One result for each action, in order."""
+
+    results: list[ActionResult]
+
+
+class Problem(Schema):
+    """Why a request was refused, in a sentence."""
+
+    detail: str
+
+
+api = NinjaAPI(
+    title="Loyalty SMS",
+    version="1",
+    description="Members and loyalty actions of a site. Authorize with the site's Annex Cloud access token.",
+    auth=SiteToken(),
+    docs_url=None,
+    urls_namespace="api-1",
+)
+_PROBLEMS: dict[int, type[Schema]] = {400: Problem, 401: Problem, 413: Problem}
+_FIELD_TYPES = {
+    "points": {"type": "integer"},
+    "points_delta": {"type": "integer"},
+    "occurred_at": {"type": "string", "format": "date-time"},
+    "data": {"type": "object"},
+}
+
+
+def _body_of(fields: Sequence[str], required: Sequence[str]) -> dict[str, Any]:
+    """Describe "one object or an array of up to 1,000" for the OpenAPI document."""
+    properties = {name: _FIELD_TYPES.get(name, {"type": "string"}) for name in fields}
+    item = {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+    body = {"oneOf": [item, {"type": "array", "items": item, "maxItems": MAX_ITEMS}]}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}}
+
+
+def _refuse_constant(word: str) -> Any:
+    raise ValueError(word)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _value in pairs}) != len(pairs):
+        raise ValueError("duplicate key")
+    return dict(pairs)
+
+
+def _items(request: HttpRequest) -> list[Any]:
+    """Parse one object or an array; raises `HttpError` with a sentence."""
+    too_big = HttpError(413, _("The body is larger than 1 MB. Send fewer items at a time."))
+    try:
+        raw = request.body
+    except RequestDataTooBig:
+        raise too_big from None
+    if len(raw) > MAX_BYTES:
+        raise too_big
+    try:
+        parsed = json.loads(raw, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError):
+        raise HttpError(
+            400, _("The body is not valid JSON. Send one object or an array of objects, in UTF-8.")
+        ) from None
+    items = parsed if isinstance(parsed, list) else [parsed]
+    if not all(isinstance(item, dict) for item in items):
+        raise HttpError(400, _("Send one JSON object or an array of objects."))
+    if len(items) > MAX_ITEMS:
+        raise HttpError(413, _("The array has %(n)d items; at most 1,000 are taken at a time.") % {"n": len(items)})
+    return items
+
+
+def _wake_tick() -> Callable[[], None]:
+    return partial(wake, "messaging.tasks.run_tick")
+
+
+@api.post(
+    "/sites/{site_id}/actions",
+    url_name="actions",
+    response={202: ActionResults, **_PROBLEMS},
+    openapi_extra=_body_of(actions.FIELDS, ("activity_id", "action")),
+)
+def post_actions(request: HttpRequest, site_id: str) -> tuple[int, Any]:
+    """Record one action or up to 1,000; each is answered accepted, duplicate, conflict or rejected."""
+    site: Site = request.auth  # type: ignore[attr-defined]
+    results = actions.record_actions(site, _items(request))
+    if any(result.status == "accepted" for result in results):
+        transaction.on_commit(_wake_tick())
+    return 202, {"results": [vars(result) for result in results]}
+
+
+@api.exception_handler(HttpError)
+def _problem(request: HttpRequest, error: HttpError) -> HttpResponse:
+    return api.create_response(request, {"detail": str(error)}, status=error.status_code)
