@@ -23,17 +23,16 @@ State = Consent.State
 Channel = Consent.Channel
 Source = ConsentEvent.Source
 
-# Vendors' clocks may run ahead of ours by this much; a time further ahead counts as this one.
+# Vendors' clocks may run ahead of ours by this much; a time further ahead is no time.
 _CLOCK_SKEW = timedelta(minutes=5)
-# States that a list, an import or a call may raise to SUBSCRIBED.
-_RAISABLE = (State.UNKNOWN, State.TO_ASK, State.REQUESTED)
-_OUT = (State.UNSUBSCRIBED, State.BLOCKED, State.ERASED)
+# What a person decided: only these facts move the row's event time.
+_DECISIONS = (State.SUBSCRIBED, State.UNSUBSCRIBED, State.ERASED)
 _HASHED = "hash:"
 
 
 def suppression_hash(site: Site, address: str) -> str:
     """Return the keyed hash under which an erased address of this site is remembered."""
-    if not site.sealed_suppression_key:
+    if not _has_erased(site):
         key = seal(random_secrets.token_hex(32), context=_key_context(site))
         # Whoever comes second keeps the first key: a later one would forget what was erased before.
         Site.objects.filter(pk=site.pk, sealed_suppression_key="").update(sealed_suppression_key=key)
@@ -46,14 +45,21 @@ def _key_context(site: Site) -> str:
     return f"site:{site.uuid}:SUPPRESSION"
 
 
+def _has_erased(site: Site) -> bool:
+    """Tell whether anybody of the site was ever erased, also since this object was read."""
+    if not site.sealed_suppression_key:
+        site.refresh_from_db(fields=["sealed_suppression_key"])
+    return bool(site.sealed_suppression_key)
+
+
 def hidden_addresses(site: Site, addresses: Sequence[str]) -> dict[str, str]:
-    """Return those of the addresses that are BLOCKED or ERASED, with their state; two queries at most."""
+    """Return those of the addresses that are BLOCKED or ERASED, with their state; three queries at most."""
     if not addresses:
         return {}
     found = dict(
         Consent.objects.filter(site=site, address__in=addresses, state=State.BLOCKED).values_list("address", "state")
     )
-    if site.sealed_suppression_key:
+    if _has_erased(site):
         of_hash = {suppression_hash(site, address): address for address in addresses}
         erased = Consent.objects.filter(site=site, address__in=of_hash, state=State.ERASED)
         found.update({of_hash[hashed]: State.ERASED.value for hashed in erased.values_list("address", flat=True)})
@@ -62,8 +68,15 @@ def hidden_addresses(site: Site, addresses: Sequence[str]) -> dict[str, str]:
 
 def state_of(site: Site, address: str, channel: str = Channel.TEXT) -> str:
     """Return the state of one address; UNKNOWN when nothing was ever heard of it."""
-    row = Consent.objects.filter(site=site, channel=channel, address=address).values_list("state", flat=True).first()
-    return row or State.UNKNOWN
+    rows = Consent.objects.filter(site=site, channel=channel, address__in=_names(site, address))
+    states = dict(rows.values_list("address", "state"))
+    # An erased address may have a second, empty row that a sender made to have something to lock.
+    return State.ERASED.value if State.ERASED in states.values() else states.get(address, State.UNKNOWN.value)
+
+
+def _names(site: Site, address: str) -> list[str]:
+    """Return what an address may be called in the table: itself, and its hash where the site has erased anybody."""
+    return [address, suppression_hash(site, address)] if _has_erased(site) else [address]
 
 
 def lock_states(site_id: int, phones: Iterable[str]) -> dict[str, str]:
@@ -83,30 +96,31 @@ def lock_states(site_id: int, phones: Iterable[str]) -> dict[str, str]:
 
 
 def _locked(site: Site, channel: str, address: str) -> Consent:
-    """Return the locked row of an address; an erased address answers with its hashed row."""
-    addresses = [address]
-    if site.sealed_suppression_key:
-        addresses.append(suppression_hash(site, address))
-    rows = Consent.objects.select_for_update().filter(site=site, channel=channel, address__in=addresses)
-    found = {row.address: row for row in rows.order_by("address")}
-    erased = found.get(addresses[-1]) if len(addresses) > 1 else None
-    if erased is not None:
-        return erased
-    if address not in found:
+    """Return the locked row of an address, made if it is missing; an erased address answers with its hashed row."""
+    while True:
+        names = _names(site, address)
+        rows = Consent.objects.select_for_update().filter(site=site, channel=channel, address__in=names)
+        found = {row.address: row for row in rows.order_by("address")}
+        erased = found.get(names[-1]) if len(names) > 1 else None
+        if erased is not None:
+            if address in found:
+                found[address].delete()
+            return erased
+        if address in found:
+            return found[address]
+        # Then look again: another transaction may have made the row first, or have erased it meanwhile.
         Consent.objects.bulk_create([Consent(site=site, channel=channel, address=address)], ignore_conflicts=True)
-        return Consent.objects.select_for_update().get(site=site, channel=channel, address=address)
-    return found[address]
 
 
 def _wins(consent: Consent, state: str, source: str, event_at: datetime | None) -> bool:
     """Tell whether a fact changes the row: the whole of the rules in one place."""
-    if source == Source.STAFF and state in (State.BLOCKED, State.UNKNOWN):
-        # Blocking and lifting a block are staff's own decisions.
-        return state == State.BLOCKED or consent.state == State.BLOCKED
-    if consent.state == State.BLOCKED:
-        return False
     if state == State.ERASED:
         return True
+    if source == Source.STAFF and state in (State.BLOCKED, State.UNKNOWN):
+        # Blocking and lifting a block are staff's own decisions; whoever is erased is out already.
+        return consent.state != State.ERASED if state == State.BLOCKED else consent.state == State.BLOCKED
+    if consent.state == State.BLOCKED:
+        return False
     newer = event_at is not None and (consent.event_at is None or event_at > consent.event_at)
     if consent.state == State.ERASED:
         # The person came back by themselves, after the erasure.
@@ -115,11 +129,11 @@ def _wins(consent: Consent, state: str, source: str, event_at: datetime | None) 
         # A tie goes to the opt-out; so does a doubt, where neither fact has a time.
         return newer or event_at == consent.event_at
     if state == State.SUBSCRIBED:
-        if consent.state in _RAISABLE:
-            return True
         if consent.state == State.SUBSCRIBED:
             return newer
-        return newer and source == Source.WEBHOOK
+        if consent.state == State.UNSUBSCRIBED:
+            return newer and source == Source.WEBHOOK
+        return True
     if state == State.REQUESTED:
         return consent.state in (State.UNKNOWN, State.TO_ASK)
     if state == State.TO_ASK:
@@ -127,7 +141,23 @@ def _wins(consent: Consent, state: str, source: str, event_at: datetime | None) 
     return consent.state in (State.TO_ASK, State.REQUESTED)
 
 
-@transaction.atomic
+def _apply(consent: Consent, state: str, event_at: datetime | None) -> None:
+    consent.state = state
+    if event_at is not None and state in _DECISIONS:
+        consent.event_at = event_at
+
+
+def _credible(state: str, event_at: datetime | None, now: datetime) -> datetime | None:
+    """Return the event's time as far as it can be believed.
+
+    A time far ahead of our clock would win over every true one until then. Such an opt-out counts from now on; such an
+    opt-in has no time.
+    """
+    if event_at is None or event_at <= now + _CLOCK_SKEW:
+        return event_at
+    return now if state == State.UNSUBSCRIBED else None
+
+
 def hear(
     site: Site,
     *,
@@ -143,28 +173,67 @@ def hear(
 
     `event_at` is when the person decided, None when that is not known. The fact goes into the ledger in any case.
     """
+    event_at = _credible(state, event_at, timezone.now())
+    return _take_in(site, channel, address, state, source, event_at, by=by, evidence=evidence)
+
+
+@transaction.atomic
+def _take_in(
+    site: Site,
+    channel: str,
+    address: str,
+    state: str,
+    source: str,
+    event_at: datetime | None,
+    *,
+    decided_now: bool = False,
+    by: Someone = None,
+    evidence: str = "",
+) -> Consent:
+    """Apply one fact and write it down. `decided_now` dates it after all that was heard, whatever the clocks say."""
     now = timezone.now()
-    if event_at is not None:
-        event_at = min(event_at, now + _CLOCK_SKEW)
     consent = _locked(site, channel, address)
+    if decided_now:
+        event_at = max(now, consent.event_at or now)
     before = consent.state
     if _wins(consent, state, source, event_at):
-        if before == State.ERASED and state != State.ERASED:
-            consent.address = address
         if state == State.ERASED:
             consent.address, consent.detail = suppression_hash(site, address), ""
-        consent.state = state
-        if event_at is not None:
-            consent.event_at = event_at
-        consent.updated_at = now
-        consent.lease_until = None
-        consent.due_at = None
+        elif before == State.ERASED:
+            consent.address = address
+        _apply(consent, state, event_at)
+        if before == State.BLOCKED and state == State.UNKNOWN:
+            _apply_what_was_heard(consent)
+        elif before == State.ERASED and state == State.SUBSCRIBED and _is_blocked_by_ledger(consent):
+            consent.state = State.BLOCKED
+        consent.updated_at, consent.lease_until, consent.due_at = now, None, None
         consent.save()
     ConsentEvent.objects.create(
-        consent=consent, from_state=before, to_state=consent.state, source=source, event_at=event_at, recorded_at=now,
-        by=known_user(by), evidence=evidence,
+        consent=consent, from_state=before, to_state=consent.state, heard="" if state == consent.state else state,
+        source=source, event_at=event_at, recorded_at=now, by=known_user(by), evidence=evidence,
     )  # fmt: skip
     return consent
+
+
+def _apply_what_was_heard(consent: Consent) -> None:
+    """Give a row whose block is lifted the state that its ledger makes without blocks: a STOP heard meanwhile holds."""
+    facts = list(consent.events.order_by("recorded_at", "pk"))
+    consent.state, consent.event_at = (facts[0].from_state if facts else State.UNKNOWN), None
+    for fact in facts:
+        state = fact.heard or fact.to_state
+        if state == State.BLOCKED or (state == State.UNKNOWN and fact.source == Source.STAFF):
+            continue
+        if _wins(consent, state, fact.source, fact.event_at):
+            _apply(consent, state, fact.event_at)
+
+
+def _is_blocked_by_ledger(consent: Consent) -> bool:
+    """Tell whether staff's last word on a row was a block, which an erasure does not undo."""
+    words = consent.events.filter(source=Source.STAFF).order_by("-recorded_at", "-pk")
+    for to_state, heard in words.values_list("to_state", "heard"):
+        if (heard or to_state) in (State.BLOCKED, State.UNKNOWN):
+            return (heard or to_state) == State.BLOCKED
+    return False
 
 
 def opt_out(
@@ -177,10 +246,29 @@ def opt_out(
     evidence: str = "",
 ) -> Consent:
     """Take an address out at once: the moment of the decision is now."""
-    return hear(
-        site, channel=channel, address=address, state=State.UNSUBSCRIBED, source=source, event_at=timezone.now(), by=by,
-        evidence=evidence,
-    )  # fmt: skip
+    return _take_in(
+        site, channel, address, State.UNSUBSCRIBED, source, None, decided_now=True, by=by, evidence=evidence
+    )
+
+
+def block(site: Site, address: str, *, channel: str = Channel.TEXT, by: Someone = None, evidence: str = "") -> Consent:
+    """Never write to this address again, whatever is heard of it, until staff lift the block."""
+    return _take_in(site, channel, address, State.BLOCKED, Source.STAFF, None, by=by, evidence=evidence)
+
+
+def block_everywhere(address: str, *, channel: str = Channel.TEXT, by: Someone = None, evidence: str = "") -> int:
+    """Block this address on every site, each in a transaction of its own, and return the number of sites."""
+    sites = list(Site.objects.order_by("pk"))
+    for site in sites:
+        block(site, address, channel=channel, by=by, evidence=evidence)
+    return len(sites)
+
+
+def lift_block(
+    site: Site, address: str, *, channel: str = Channel.TEXT, by: Someone = None, evidence: str = ""
+) -> Consent:
+    """End a block. What was heard before and during the block holds: an opt-out stays an opt-out."""
+    return _take_in(site, channel, address, State.UNKNOWN, Source.STAFF, None, by=by, evidence=evidence)
 
 
 @transaction.atomic
@@ -199,20 +287,21 @@ def hear_many(
     now = timezone.now()
     person = known_user(by)
     hidden = hidden_addresses(site, [phone for phone, _at in facts])
-    times = {phone: min(at, now + _CLOCK_SKEW) if at else None for phone, at in facts if phone not in hidden}
+    times = {phone: _credible(State.SUBSCRIBED, at, now) for phone, at in facts if phone not in hidden}
     lock_states(site.pk, times)
     raised, changed, events = 0, [], []
     for row in Consent.objects.filter(site=site, channel=Channel.TEXT, address__in=times).order_by("address"):
         before, at = row.state, times[row.address]
         if _wins(row, State.SUBSCRIBED, source, at):
-            row.state, row.updated_at, row.lease_until, row.due_at = State.SUBSCRIBED, now, None, None
-            row.event_at = at or row.event_at
+            _apply(row, State.SUBSCRIBED, at)
+            row.updated_at, row.lease_until, row.due_at = now, None, None
             changed.append(row)
             raised += before != State.SUBSCRIBED
         events.append(
             ConsentEvent(
-                consent=row, from_state=before, to_state=row.state, source=source, event_at=at, recorded_at=now,
-                by=person, evidence=evidence,
+                consent=row, from_state=before, to_state=row.state,
+                heard="" if row.state == State.SUBSCRIBED else State.SUBSCRIBED, source=source, event_at=at,
+                recorded_at=now, by=person, evidence=evidence,
             )
         )  # fmt: skip
     Consent.objects.bulk_update(changed, ["state", "updated_at", "lease_until", "due_at", "event_at"], batch_size=500)
@@ -253,10 +342,8 @@ def mark_to_ask(
 
 def erase(site: Site, address: str, *, channel: str = Channel.TEXT, by: Someone = None) -> Consent:
     """Forget an address and remember only its keyed hash, so that no import brings it back."""
-    consent = hear(
-        site, channel=channel, address=address, state=State.ERASED, source=Source.ERASURE, event_at=timezone.now(),
-        by=by,
-    )  # fmt: skip
-    # The evidence may quote the person; the ledger keeps states and times.
-    consent.events.update(evidence="")
+    with transaction.atomic():
+        consent = _take_in(site, channel, address, State.ERASED, Source.ERASURE, None, decided_now=True, by=by)
+        # The evidence may quote the person; the ledger keeps states and times.
+        consent.events.update(evidence="")
     return consent

@@ -137,6 +137,8 @@ class ConsentEvent(models.Model):
     consent = models.ForeignKey(Consent, models.CASCADE, related_name="events")
     from_state = models.CharField(max_length=12, choices=Consent.State.choices)
     to_state = models.CharField(max_length=12, choices=Consent.State.choices)
+    # The state that the fact claimed, where it did not become the row's: an older opt-in, a STOP of a blocked person.
+    heard = models.CharField(max_length=12, choices=Consent.State.choices, blank=True)
     source = models.CharField(max_length=20, choices=Source.choices)
     event_at = models.DateTimeField(null=True, blank=True)
     recorded_at = models.DateTimeField(default=timezone.now)
