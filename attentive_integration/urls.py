@@ -5,9 +5,11 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from loyalty.api import api
+from messaging.views import attentive_webhook
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
+    path("webhooks/attentive/<uuid:site_uuid>/", attentive_webhook, name="attentive-webhook"),
 ]
