@@ -1,0 +1,83 @@
+"""The dashboard: the admin site that every page belongs to, and the pages that look at all rooms at once."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
+from django.utils.translation import gettext_lazy as _
+
+from attentive_integration.dashboard.home import home
+from attentive_integration.dashboard.navigation import navigation
+from attentive_integration.dashboard.search import search
+from attentive_integration.dashboard.system import system
+from loyalty.models import Site
+from loyalty.permissions import Right, can, chosen_site
+
+# The switcher lists this many sites; the Sites page finds the others.
+SWITCHER_SITES = 30
+
+
+class DashboardSite(AdminSite):
+    """Django's admin with our frame around it: sidebar, site switcher, search, environment label."""
+
+    site_title = _("Loyalty SMS")
+    site_header = _("Loyalty SMS")
+    index_title = _("Home")
+    site_url = None
+    empty_value_display = "–"
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        return [
+            path("search/", self.admin_view(self.page(search)), name="search"),
+            path("system/", self.admin_view(self.page(system)), name="system"),
+            *super().get_urls(),
+        ]
+
+    def page(self, view: Any) -> Any:
+        """Give a view of the composition room this site as its first argument."""
+
+        def shown(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            return view(self, request, *args, **kwargs)
+
+        return shown
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return home(self, request)
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return can(request.user, None, Right.VIEW) or bool(request.user.is_active and request.user.is_superuser)
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        context = super().each_context(request)
+        context["environment_label"] = settings.ENVIRONMENT_LABEL
+        if not context["has_permission"]:
+            return context
+        site = chosen_site(request)
+        sites = list(Site.objects.visible_to(request.user).only("pk", "client_name", "site_id")[: SWITCHER_SITES + 1])
+        return {
+            **context,
+            "chosen_site": site,
+            "switcher_sites": sites[:SWITCHER_SITES],
+            "switcher_has_more": len(sites) > SWITCHER_SITES,
+            "switch_url": _switch_url(request),
+            "sites_url": _address("admin:loyalty_site_changelist"),
+            "search_url": reverse("admin:search"),
+            "navigation": navigation(request, site, {}),
+            "sees_pii": can(request.user, site, Right.PII),
+        }
+
+
+def _address(name: str) -> str:
+    try:
+        return reverse(name)
+    except NoReverseMatch:
+        return ""
+
+
+def _switch_url(request: HttpRequest) -> str:
+    """Where choosing another site leads: the same list for that site; from a single row, Home."""
+    match = request.resolver_match
+    stays = match is not None and not match.args and not match.kwargs and (match.url_name or "").endswith("changelist")
+    return request.path if stays or (match and match.url_name == "system") else reverse("admin:index")

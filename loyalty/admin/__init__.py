@@ -1,0 +1,5 @@
+"""The admin pages of sites, members, imports, segments, exports and consent; one module per page family."""
+
+from . import audit, sites, users
+
+__all__ = ["audit", "sites", "users"]

@@ -1,0 +1,278 @@
+"""What every admin page of site-owned rows shares: one scoping rule, one permission rule, POST-only actions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import ForeignKey, Model, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.functional import Promise, cached_property
+from django.utils.translation import gettext as _
+
+from loyalty.models import Site
+from loyalty.permissions import Right, can, chosen_site
+
+# Lists count no further than this; beyond it they say "more than", and a search finds the row.
+COUNT_CAP = 10_000
+
+
+class CappedPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts at most COUNT_CAP rows, so that a list of ten million opens as fast as one of ten."""
+
+    @cached_property
+    def _capped_count(self) -> int:
+        rows = self.object_list
+        if not isinstance(rows, QuerySet):
+            return len(rows)
+        return rows.order_by()[: COUNT_CAP + 1].count()
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        return min(self._capped_count, COUNT_CAP)
+
+    @property
+    def is_capped(self) -> bool:
+        return self._capped_count > COUNT_CAP
+
+
+class SiteChangeList(ChangeList):
+    """A change list for which `site` in the query is the chosen site, not a filter on a column."""
+
+    def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        wanted = super().get_filters_params(params)
+        wanted.pop("site", None)
+        return wanted
+
+    def url_for_result(self, result: Model) -> str:
+        address = self.model_admin.object_url(result)  # type: ignore[attr-defined]
+        site = self.params.get("site")
+        return f"{address}?{urlencode({'site': site})}" if site else address
+
+
+@dataclass(frozen=True)
+class ObjectAction:
+    """A button on an object's page. It changes something, so it is a POST; `confirm` is asked on a page before it.
+
+    `run` names a method of the admin, `(request, row) -> sentence | HttpResponse | None`. `when` hides the button.
+    `tone` is "", "primary" or "danger".
+    """
+
+    name: str
+    label: str | Promise
+    right: Right
+    run: str
+    confirm: str | Promise = ""
+    icon: str = ""
+    tone: str = ""
+    when: Callable[[Any], bool] = lambda row: True
+
+
+class ActionRefused(Exception):
+    """An object action cannot be done; `str()` is the sentence that staff see."""
+
+
+class SiteScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A ModelAdmin for rows of a site (`site_path` of the model).
+
+    Rows, choices and autocompletes are those of the user's sites, and of the chosen site when the address has
+    `?site=`; a row of another site is a 404. Each `…_right` is asked on the row's site; None means nobody.
+    """
+
+    view_right: ClassVar[Right] = Right.VIEW
+    add_right: ClassVar[Right | None] = None
+    change_right: ClassVar[Right | None] = None
+    delete_right: ClassVar[Right | None] = None
+    object_actions: ClassVar[Sequence[ObjectAction]] = ()
+
+    list_per_page = 50
+    list_max_show_all = 0
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    paginator = CappedPaginator
+    save_on_top = False
+    actions_on_bottom = False
+
+    # What an empty list says; a page overrides the texts.
+    empty_title: str | Promise = ""
+    empty_text: str | Promise = ""
+    empty_icon = "info"
+    lead: str | Promise = ""
+
+    # --- Rows -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _site_path(self) -> str:
+        return str(getattr(self.model, "site_path", "site"))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request).visible_to(request.user)  # type: ignore[attr-defined]
+        site = chosen_site(request)
+        if site is not None:
+            rows = rows.filter(**{self._site_path or "pk": site.pk})
+        return rows
+
+    def site_pk_of(self, row: Any) -> int:
+        """Return the primary key of the row's site."""
+        if not self._site_path:
+            return int(row.pk)
+        *parents, last = self._site_path.split("__")
+        for parent in parents:
+            row = getattr(row, parent)
+        return int(getattr(row, f"{last}_id"))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return SiteChangeList
+
+    def object_url(self, row: Any) -> str:
+        """Return the page that a row of the list leads to."""
+        return self.page_of("change", row.pk)
+
+    def page_of(self, name: str, *args: Any) -> str:
+        """Return the address of one of this admin's pages."""
+        return reverse(f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}_{name}", args=args)
+
+    def get_row(self, request: HttpRequest, pk: Any) -> Any:
+        """Return the row, or raise 404 when it does not exist or is another tenant's, 403 without the right."""
+        row = self.get_object(request, str(pk))
+        if row is None:
+            raise Http404
+        if not self.has_view_permission(request, row):
+            raise PermissionDenied
+        return row
+
+    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
+        raise Http404
+
+    # --- Choices --------------------------------------------------------------------------------------------------
+
+    def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> Any:  # type: ignore[override,type-arg]
+        model = db_field.remote_field.model
+        if "queryset" not in kwargs and hasattr(model._default_manager.all(), "visible_to"):
+            rows = model._default_manager.all().visible_to(request.user)
+            site = chosen_site(request)
+            if site is not None:
+                rows = rows.filter(**{getattr(model, "site_path", "site") or "pk": site.pk})
+            kwargs["queryset"] = rows
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        initial: dict[str, Any] = super().get_changeform_initial_data(request)
+        initial.pop("site", None)
+        site = chosen_site(request)
+        return {**initial, "site": site.pk} if site else initial
+
+    # --- Permissions ----------------------------------------------------------------------------------------------
+
+    def allows(self, request: HttpRequest, right: Right | None, row: Any = None) -> bool:
+        """Tell whether the user has the right on the row's site, or on the chosen one, or (neither) on any."""
+        if right is None:
+            return False
+        return can(request.user, self.site_pk_of(row) if row is not None else chosen_site(request), right)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return can(request.user, None, self.view_right)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.allows(request, self.view_right, obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:  # type: ignore[override]
+        return self.allows(request, self.add_right)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.allows(request, self.change_right, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.allows(request, self.delete_right, obj)
+
+    # --- Pages ----------------------------------------------------------------------------------------------------
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        context = {
+            "list_title": str(self.opts.verbose_name_plural).capitalize(),
+            "title": str(self.opts.verbose_name_plural).capitalize(),
+            "lead": self.lead,
+            "empty_title": self.empty_title,
+            "empty_text": self.empty_text,
+            "empty_icon": self.empty_icon,
+        }
+        return super().changelist_view(request, {**context, **(extra_context or {})})
+
+    def frame(self, request: HttpRequest, title: str, row: Any = None, **more: Any) -> dict[str, Any]:
+        """Return the context of a page of this admin: the frame, the way back to the list, the row."""
+        query = f"?{urlencode({'site': site.site_id})}" if (site := chosen_site(request)) else ""
+        crumbs = [(str(self.opts.verbose_name_plural).capitalize(), self.page_of("changelist") + query)]
+        if row is not None and str(row) != title:
+            crumbs.append((str(row), self.object_url(row) + query))
+        return {
+            **self.admin_site.each_context(request), "opts": self.opts, "title": title, "breadcrumbs": crumbs,
+            "original": row, **more,
+        }  # fmt: skip
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        context: dict[str, Any] = {
+            "breadcrumbs": [(str(self.opts.verbose_name_plural).capitalize(), self.page_of("changelist"))],
+            "show_save_and_add_another": False,
+        }
+        row = self.get_object(request, object_id) if object_id else None
+        if row is not None:
+            context |= {"object_actions": self.buttons(request, row), "page_title": str(row), "title": str(row)}
+        return super().changeform_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    # --- Object actions -------------------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_action"
+        view = self.admin_site.admin_view(self.action_view)
+        return [path("<path:object_id>/do/<slug:action>/", view, name=name), *super().get_urls()]
+
+    def buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
+        """Return the object actions that this user may do on this row now."""
+        return [
+            {
+                "label": one.label, "icon": one.icon, "tone": one.tone, "confirm": one.confirm,
+                "url": self.page_of("action", row.pk, one.name), "name": one.name,
+            }
+            for one in self.object_actions
+            if self.allows(request, one.right, row) and one.when(row)
+        ]  # fmt: skip
+
+    def action_view(self, request: HttpRequest, object_id: str, action: str) -> HttpResponse:
+        row = self.get_row(request, object_id)
+        one = next((known for known in self.object_actions if known.name == action), None)
+        if one is None:
+            raise Http404
+        if not self.allows(request, one.right, row):
+            raise PermissionDenied
+        if request.method != "POST":
+            context = self.frame(
+                request, str(one.label), row, action=one, question=one.confirm, back_url=self.object_url(row)
+            )
+            return TemplateResponse(request, "admin/confirm_action.html", context)
+        if not one.when(row):
+            messages.warning(request, _("This cannot be done any more: the page was out of date. Nothing was changed."))
+            return HttpResponseRedirect(self.object_url(row))
+        try:
+            answer = getattr(self, one.run)(request, row)
+        except ActionRefused as refusal:
+            messages.error(request, str(refusal))
+            return HttpResponseRedirect(self.object_url(row))
+        if isinstance(answer, HttpResponse):
+            return answer
+        if answer:
+            messages.success(request, answer)
+        return HttpResponseRedirect(self.object_url(row))
+
+
