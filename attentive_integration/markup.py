@@ -121,9 +121,7 @@ def number(value: int | float | None) -> str:
 def check_mark(state: str, label: str) -> SafeString:
     """Return a round mark for one of several checks in a row; the label says which check it is and how it stands."""
     tone, icon_name = STATE_LOOKS.get(state, ("calm", "dash"))
-    return format_html(
-        '<span class="check-mark is-{}" title="{}">{}</span>', tone, label, icon(icon_name, label=label)
-    )
+    return format_html('<span class="check-mark is-{}" title="{}">{}</span>', tone, label, icon(icon_name, label=label))
 
 
 # --- Charts: SVG made here, with the same numbers in a table beneath --------------------------------------------------

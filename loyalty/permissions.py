@@ -57,7 +57,7 @@ def roles_of(user: AbstractBaseUser | AnonymousUser) -> dict[int, str]:
     if known is None:
         known = {}
         if user.is_authenticated and user.is_active:
-            known = dict(SiteMembership.objects.filter(user=user).values_list("site_id", "role"))
+            known = dict(SiteMembership.objects.filter(user_id=user.pk).values_list("site_id", "role"))
         user._roles_by_site = known  # type: ignore[union-attr]
     return known
 
@@ -103,4 +103,4 @@ def chosen_site(request: HttpRequest) -> Site | None:
             if site is None:
                 raise Http404(f"No site {name[:64]}.")
         request._chosen_site = site  # type: ignore[attr-defined]
-    return request._chosen_site  # type: ignore[attr-defined, no-any-return]
+    return request._chosen_site  # type: ignore[attr-defined]

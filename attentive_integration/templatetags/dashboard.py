@@ -13,6 +13,7 @@ from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from attentive_integration import markup
@@ -164,7 +165,11 @@ def result_cells(result: Iterable[str], headers: Sequence[dict[str, Any]]) -> Sa
     """The cells of one row of a change list, each knowing its column's name for the phone layout."""
     cells = []
     for header, cell in zip(headers, result, strict=False):
-        label = format_html(' data-label="{}"', str(header["text"]).strip()) if "checkbox" not in cell[:60] else ""
+        label = (
+            format_html(' data-label="{}"', capfirst(str(header["text"]).strip()))
+            if "checkbox" not in cell[:60]
+            else ""
+        )
         tag, scope = ("<th", ' scope="row"') if cell.startswith("<th") else ("<td", "")
         cells.append(cell.replace(tag, f"{tag}{label}{scope}", 1))
     return mark_safe("".join(cells))

@@ -4,8 +4,6 @@ import json
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
-from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -27,7 +25,6 @@ class AuditEntryAdmin(SiteScopedAdmin):
     lead = _("Who did what, on which site. Entries are never edited, and secrets are never in them.")
     empty_icon = "audit"
     empty_text = _("What people and commands change on a site is written down here.")
-
 
     @admin.display(description=_("when"), ordering="at")
     def when(self, entry: AuditEntry) -> SafeString:

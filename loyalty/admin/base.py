@@ -16,14 +16,14 @@ from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise, cached_property
 from django.utils.translation import gettext as _
 
-from loyalty.models import Site
+from loyalty.models.scope import SiteScopedQuerySet
 from loyalty.permissions import Right, can, chosen_site
 
 # Lists count no further than this; beyond it they say "more than", and a search finds the row.
 COUNT_CAP = 10_000
 
 
-class CappedPaginator(Paginator):  # type: ignore[type-arg]
+class CappedPaginator(Paginator):
     """Counts at most COUNT_CAP rows, so that a list of ten million opens as fast as one of ten."""
 
     @cached_property
@@ -34,7 +34,7 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
         return rows.order_by()[: COUNT_CAP + 1].count()
 
     @property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         return min(self._capped_count, COUNT_CAP)
 
     @property
@@ -78,7 +78,7 @@ class ActionRefused(Exception):
     """An object action cannot be done; `str()` is the sentence that staff see."""
 
 
-class SiteScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class SiteScopedAdmin(admin.ModelAdmin):
     """A ModelAdmin for rows of a site (`site_path` of the model).
 
     Rows, choices and autocompletes are those of the user's sites, and of the chosen site when the address has
@@ -152,10 +152,11 @@ class SiteScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     # --- Choices --------------------------------------------------------------------------------------------------
 
-    def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> Any:  # type: ignore[override,type-arg]
+    def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> Any:
         model = db_field.remote_field.model
-        if "queryset" not in kwargs and hasattr(model._default_manager.all(), "visible_to"):
-            rows = model._default_manager.all().visible_to(request.user)
+        rows = model._default_manager.all()
+        if "queryset" not in kwargs and isinstance(rows, SiteScopedQuerySet):
+            rows = rows.visible_to(request.user)
             site = chosen_site(request)
             if site is not None:
                 rows = rows.filter(**{getattr(model, "site_path", "site") or "pk": site.pk})
@@ -182,7 +183,7 @@ class SiteScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.allows(request, self.view_right, obj)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:  # type: ignore[override]
+    def has_add_permission(self, request: HttpRequest) -> bool:
         return self.allows(request, self.add_right)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -274,5 +275,3 @@ class SiteScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if answer:
             messages.success(request, answer)
         return HttpResponseRedirect(self.object_url(row))
-
-
