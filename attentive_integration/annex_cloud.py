@@ -211,7 +211,9 @@ class AnnexCloudClient:
 
     def _write(self, method: str, path: str, body: dict[str, str], *, side_effect: bool) -> Answer:
         raw = dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        return self._call(method, self._base_url + path, raw, body=raw, side_effect=side_effect)
+        # The answer repeats what was written, the members included.
+        size = len(raw) + ANSWER_BYTES
+        return self._call(method, self._base_url + path, raw, body=raw, side_effect=side_effect, answer_bytes=size)
 
     @sensitive_variables()
     def _call(

@@ -39,6 +39,10 @@ class Segment(models.Model):
     annex_segment_id = models.CharField(_("segment ID at Annex Cloud"), max_length=40, blank=True, editable=False)
     pushed_at = models.DateTimeField(null=True, blank=True, editable=False)
     push_result = models.CharField(max_length=300, blank=True, editable=False)
+    attentive_pushed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    attentive_push_result = models.CharField(max_length=300, blank=True, editable=False)
+    # Whoever pushes the segment has it until then; two pushes at a time would make it twice at the vendor.
+    push_lease_until = models.DateTimeField(null=True, blank=True, editable=False)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

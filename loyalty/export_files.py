@@ -1,0 +1,234 @@
+"""Files that are whole or absent: written in parts under a hidden name, counted and hashed, and shown all at once."""
+
+import csv
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+# Attentive takes at most this many rows in one file.
+ROWS_PER_FILE = 500_000
+MANIFEST = "manifest.json"
+# Rows handed on at a time.
+BATCH = 5_000
+_FORMULA_STARTS = frozenset("=+-@\t\r\n\x00＝＋－＠")
+# What a spreadsheet may take away before it looks for a formula.
+_SHIELDS = " '\"\u00a0\u3000\ufeff"
+_PROGRAM = "loyalty-sms"
+
+
+class ExportFailed(Exception):
+    """An export that left nothing behind; `str()` is a sentence with the remedy."""
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """One finished file: its rows (a header is none), its size in bytes and its SHA-256."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class PartFiles:
+    """The parts of one export. Rows go in by `add`; a part that is full is closed and the next begun.
+
+    `name_of` names part n (from 1); `header` is written at the top of each part.
+    """
+
+    def __init__(self, folder: Path, name_of: Callable[[int], str], header: bytes, rows_per_file: int) -> None:
+        self._folder, self._name_of, self._header, self._rows_per_file = folder, name_of, header, rows_per_file
+        self._done: list[PartFile] = []
+        self.rows = 0
+        self._open()
+
+    def _open(self) -> None:
+        self._file = (self._folder / str(len(self._done) + 1)).open("xb", buffering=1 << 20)
+        self._hash = hashlib.sha256()
+        self._part_rows = self._part_bytes = 0
+        self._write(self._header)
+
+    def _write(self, data: bytes) -> None:
+        self._hash.update(data)
+        self._file.write(data)
+        self._part_bytes += len(data)
+
+    def add(self, rows: Sequence[bytes]) -> None:
+        """Write whole rows, line ends included."""
+        start = 0
+        while start < len(rows):
+            if self._part_rows == self._rows_per_file:
+                self._close()
+                self._open()
+            piece = rows[start : start + self._rows_per_file - self._part_rows]
+            self._write(b"".join(piece))
+            self._part_rows += len(piece)
+            start += len(piece)
+        self.rows += len(rows)
+
+    def _close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        name = self._name_of(len(self._done) + 1)
+        self._done.append(PartFile(name, self._part_rows, self._part_bytes, self._hash.hexdigest()))
+
+    def finish(self) -> list[PartFile]:
+        """Bring every byte to the disk, and return the parts; there is at least one, with no rows when none came."""
+        self._close()
+        return self._done
+
+    def abandon(self) -> None:
+        """Close the file at hand without bringing it anywhere."""
+        with suppress(OSError):
+            self._file.close()
+
+
+@dataclass
+class Publication:
+    """Where the parts of an export are written, and how they are shown."""
+
+    folder: Path
+    hidden: Path
+    parts: PartFiles
+
+    def show(self, facts: dict[str, Any], outdated: Callable[[Path], bool]) -> dict[str, Any]:
+        """Give every part its name, put the manifest beside them, and return it.
+
+        `outdated` tells of a file in the folder whether it is left from an earlier, longer export of the same thing.
+        While there is a manifest, the files are those it lists: it leaves first and comes last.
+        """
+        done = self.parts.finish()
+        manifest = {"made_by": _PROGRAM, **facts, "rows": self.parts.rows, "files": [asdict(part) for part in done]}
+        written = self.hidden / MANIFEST
+        with written.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        names = {part.name for part in done}
+        for name in (*names, MANIFEST):
+            if (self.folder / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        leftovers = [path for path in self.folder.iterdir() if path.name not in names and outdated(path)]
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+        for number, part in enumerate(done, 1):
+            os.replace(self.hidden / str(number), self.folder / part.name)
+        for path in leftovers:
+            path.unlink()
+        os.replace(written, self.folder / MANIFEST)
+        _sync_folder(self.folder)
+        return manifest
+
+
+@contextmanager
+def publication(
+    folder: Path, name_of: Callable[[int], str], *, header: bytes = b"", rows_per_file: int = ROWS_PER_FILE
+) -> Iterator[Publication]:
+    """Open the files of an export; whatever goes wrong before `show` has ended leaves the folder as it was.
+
+    The folder is made when it is missing. Raises `ExportFailed` for what the disk refuses.
+    """
+    made, hidden, parts = not folder.exists(), None, None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Inside the folder, so that showing a file is a rename on one disk.
+        hidden = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
+        parts = PartFiles(hidden, name_of, header, rows_per_file)
+        yield Publication(folder, hidden, parts)
+    except OSError as error:
+        raise ExportFailed(sentence_of(error, folder)) from error
+    finally:
+        if parts is not None:
+            parts.abandon()
+        if hidden is not None:
+            shutil.rmtree(hidden, ignore_errors=True)
+        if made:
+            # Only succeeds when nothing was shown.
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sentence_of(error: OSError, folder: Path) -> str:
+    """Say what the disk refused, and what to do."""
+    place = {"folder": str(folder)}
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return (
+            _("The disk under %(folder)s is full. Free some space and export again; nothing half-written was left.")
+            % place
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return _("The folder %(folder)s cannot be written to. Choose another one, or change its permissions.") % place
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT):
+        return _("%(folder)s is no folder that files can be put into. Choose another one.") % place
+    return _("Writing to %(folder)s failed: %(reason)s. Check the disk and export again.") % {
+        **place,
+        "reason": error.strerror or type(error).__name__,
+    }
+
+
+# --- Rows for people ------------------------------------------------------------------------------------------------
+
+
+def formula_safe(value: str) -> str:
+    """Return the text as a spreadsheet shows it without running it: with ' in front where it would be a formula.
+
+    Spaces and quotes before the sign do not make it safe. A text that begins with ' and a sign gets one more, so that
+    an import, which takes one away, restores it exactly.
+    """
+    begins = value[:1]
+    if begins in _FORMULA_STARTS or (begins and begins in _SHIELDS and value.lstrip(_SHIELDS)[:1] in _FORMULA_STARTS):
+        return f"'{value}"
+    return value
+
+
+class _Rows(list[str]):
+    """What csv.writer writes to: each row as it would stand in the file."""
+
+    write = list.append
+
+
+def spreadsheet_rows(rows: Iterable[Sequence[object]]) -> Iterator[list[bytes]]:
+    """Return the rows as CSV (comma, quotes where needed, CRLF, UTF-8), formula-safe, some thousand at a time."""
+    lines = _Rows()
+    writer = csv.writer(lines, lineterminator="\r\n")
+    for row in rows:
+        writer.writerow([formula_safe(value) if isinstance(value, str) else _plain(value) for value in row])
+        if len(lines) == BATCH:
+            yield [line.encode() for line in lines]
+            lines.clear()
+    if lines:
+        yield [line.encode() for line in lines]
+
+
+def _plain(value: object) -> str:
+    return "" if value is None else formula_safe(str(value))
+
+
+def spreadsheet_header(columns: Sequence[str]) -> bytes:
+    """Return the first line of a file for spreadsheets, with the mark by which they know UTF-8."""
+    return "\ufeff".encode() + next(spreadsheet_rows([columns]))[0]
+
+
+def csv_cell(text: str) -> str:
+    """Return one value as it stands in a CSV row, quoted where it must be, and otherwise untouched."""
+    lines = _Rows()
+    csv.writer(lines, lineterminator="").writerow([text])
+    return lines[0]
