@@ -191,8 +191,9 @@ def _take_in(
     evidence: str = "",
 ) -> Consent:
     """Apply one fact and write it down. `decided_now` dates it after all that was heard, whatever the clocks say."""
-    now = timezone.now()
     consent = _locked(site, channel, address)
+    # Read after the lock was waited for: an attempt that began before this moment began before the opt-out stood.
+    now = timezone.now()
     if decided_now:
         event_at = max(now, consent.event_at or now)
     before = consent.state

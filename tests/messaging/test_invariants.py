@@ -1,0 +1,440 @@
+"""Each invariant counts its own violations, and a database that was filled by the product has none."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from loyalty import consent
+from loyalty.models import AccessToken, Consent, ConsentEvent, ExportJob, ImportJob, LoyaltyAction, SegmentMember
+from loyalty.models.segments import Segment
+from messaging import invariants
+from messaging.acceptance_ledger import compare
+from messaging.models import CampaignVersion, Message, SendAttempt, WebhookEvent
+from tests.factories import (
+    make_action,
+    make_campaign,
+    make_member,
+    make_message,
+    make_site,
+    make_token,
+    make_user,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def sound_message(state: str = "ACCEPTED", outcome: str = "", site: Any = None, **fields: Any) -> Message:
+    """A message as the engine leaves it: its action processed, its person subscribed, its attempt written down."""
+    member = make_member(site or make_site())
+    now = timezone.now()
+    consent.hear(
+        member.site, channel="TEXT", address=member.phone, state="SUBSCRIBED", source="WEBHOOK",
+        event_at=now - timedelta(days=1),
+    )  # fmt: skip
+    action = make_action(member, processed_at=now, outcome=LoyaltyAction.Outcome.MATCHED)
+    outcome = outcome or {"SENDING": "OPEN", "ACCEPTED": "ACCEPTED", "UNKNOWN": "UNKNOWN"}.get(state, "")
+    lease = now + timedelta(minutes=1) if state in ("SENDING", "CLAIMED") else None
+    message = make_message(
+        member, make_campaign(member.site, action_type=action.action_type), action=action, state=state,
+        attempt_count=1 if outcome else 0, lease_until=lease, **fields,
+    )  # fmt: skip
+    if outcome:
+        attempt(message, outcome=outcome)
+    return message
+
+
+def attempt(message: Message, number: int = 1, **fields: Any) -> SendAttempt:
+    return SendAttempt.objects.create(**{"message": message, "number": number, "fence": number, **fields})
+
+
+def edit(row: Any, **fields: Any) -> None:
+    """Change a row behind the product's back."""
+    type(row).objects.filter(pk=row.pk).update(**fields)
+
+
+def found() -> dict[str, int]:
+    return {name: count for names in invariants.violations().values() for name, count in names.items()}
+
+
+def test_sound_rows_violate_nothing() -> None:
+    for state in Message.State.values:
+        sound_message(state)
+    site = make_site()
+    make_token(site, AccessToken.Kind.LOYALTY, "placeholder-loyalty")
+    for number in range(6):
+        consent.hear(
+            site, channel="TEXT", address="+17705550101", source="WEBHOOK", event_at=timezone.now(),
+            state=["SUBSCRIBED", "UNSUBSCRIBED"][number % 2],
+        )  # fmt: skip
+    consent.block(site, "+17705550101")
+    consent.opt_out(site, "+17705550101")
+    consent.lift_block(site, "+17705550101")
+    consent.mark_to_ask(site, ["+17705550102"])
+    consent.erase(site, "+17705550103")
+    ImportJob.objects.create(
+        site=site, phase="IMPORT", state="COMPLETE", read=3, created=1, rejected=2, rejects_file="r"
+    )
+    ExportJob.objects.create(site=site, state="COMPLETE", manifest={"files": []}, file="f")
+    assert found() == {}
+    assert invariants.states() == dict.fromkeys(Message.State.values, 1)
+
+
+def lost_message() -> None:
+    action = make_action(make_member(make_site()))
+    edit(action, outcome="MATCHED", processed_at=timezone.now())
+
+
+def unmatched_message() -> None:
+    message = sound_message()
+    edit(message.action, outcome="NO_CAMPAIGN")
+
+
+def no_outcome() -> None:
+    edit(make_action(make_member(make_site())), processed_at=timezone.now())
+
+
+def outcome_before_processing() -> None:
+    edit(make_action(make_member(make_site())), outcome="NO_CAMPAIGN")
+
+
+def strange_state() -> None:
+    edit(sound_message("QUEUED"), state="LIMBO")
+
+
+def doubled_attempt() -> None:
+    message = sound_message()
+    attempt(message, 2, outcome="ACCEPTED")
+    edit(message, attempt_count=2)
+
+
+def accepted_and_due() -> None:
+    edit(sound_message(), state="QUEUED")
+
+
+def sent_without_attempt() -> None:
+    edit(sound_message("QUEUED"), state="UNKNOWN")
+
+
+def text_after_stop() -> None:
+    message = sound_message()
+    consent.opt_out(message.site, message.to)
+    message.attempts.update(started_at=timezone.now() + timedelta(seconds=1))
+
+
+def open_attempt() -> None:
+    edit(sound_message("SENDING"), state="UNKNOWN", lease_until=None)
+
+
+def sending_without_open_attempt() -> None:
+    sound_message("SENDING", outcome="UNKNOWN")
+
+
+def unknown_made_quiet() -> None:
+    edit(sound_message("UNKNOWN"), state="EXPIRED")
+
+
+def consent_behind_the_ledger() -> None:
+    site = make_site()
+    consent.opt_out(site, "+17705550101")
+    Consent.objects.create(site=site, address="+17705550102", state="SUBSCRIBED")
+    Consent.objects.filter(address="+17705550101").update(state="BLOCKED")
+
+
+def broken_ledger() -> None:
+    row = consent.opt_out(make_site(), "+17705550101")
+    ConsentEvent.objects.create(consent=row, from_state="TO_ASK", to_state="UNSUBSCRIBED", source="STAFF")
+
+
+def subscribed_over_stop() -> None:
+    site, now = make_site(), timezone.now()
+    for minutes, phone in ((0, "+17705550101"), (-1, "+17705550102"), (0, "+17705550103")):
+        consent.hear(
+            site, channel="TEXT", address=phone, state="SUBSCRIBED", source="WEBHOOK",
+            event_at=now + timedelta(minutes=minutes),
+        )  # fmt: skip
+        consent.hear(site, channel="TEXT", address=phone, state="UNSUBSCRIBED", source="WEBHOOK", event_at=None)
+    row = Consent.objects.get(address="+17705550101")
+    ConsentEvent.objects.create(
+        consent=row,
+        from_state="SUBSCRIBED",
+        to_state="SUBSCRIBED",
+        heard="UNSUBSCRIBED",
+        source="WEBHOOK",
+        event_at=now,
+    )
+
+
+def stop_undone_by_a_list() -> None:
+    site = make_site()
+    row = consent.opt_out(site, "+17705550101")
+    ConsentEvent.objects.create(
+        consent=row, from_state="UNSUBSCRIBED", to_state="TO_ASK", source="IMPORT", event_at=timezone.now()
+    )
+    edit(row, state="TO_ASK")
+
+
+def import_off_by_one() -> None:
+    ImportJob.objects.create(site=make_site(), phase="IMPORT", state="RUNNING", read=3, created=1, unchanged=1)
+
+
+def rejects_missing() -> None:
+    ImportJob.objects.create(site=make_site(), phase="IMPORT", state="COMPLETE", read=1, rejected=1)
+
+
+def export_without_manifest() -> None:
+    ExportJob.objects.create(site=make_site(), state="COMPLETE", file="f")
+
+
+def export_offered_early() -> None:
+    ExportJob.objects.create(site=make_site(), state="FAILED", file="f", manifest={"files": []})
+
+
+def message_across_sites() -> None:
+    edit(sound_message(), site=make_site())
+
+
+def message_of_another_version() -> None:
+    message = sound_message()
+    other = make_campaign(message.site, action_type=message.campaign.action_type)
+    edit(message, version=CampaignVersion.objects.get(campaign=other))
+
+
+def message_to_another_member() -> None:
+    message = sound_message()
+    edit(message, member=make_member(message.site))
+
+
+def action_across_sites() -> None:
+    edit(make_action(make_member(make_site())), site=make_site())
+
+
+def campaign_across_sites() -> None:
+    segment = Segment.objects.create(site=make_site(), name="Gold")
+    edit(make_campaign(make_site()), segment=segment)
+
+
+def member_across_sites() -> None:
+    edit(make_member(make_site()), replaced_by=make_member(make_site()))
+
+
+def export_across_sites() -> None:
+    ExportJob.objects.create(site=make_site(), segment=Segment.objects.create(site=make_site(), name="Gold"))
+
+
+def segment_across_sites() -> None:
+    segment = Segment.objects.create(site=make_site(), name="Gold")
+    SegmentMember.objects.create(segment=segment, member=make_member(make_site()))
+
+
+def moved_secret() -> None:
+    tokens = [make_token(make_site(), AccessToken.Kind.LOYALTY, f"placeholder-{number}") for number in range(2)]
+    edit(tokens[0], sealed_secret=tokens[1].sealed_secret)
+
+
+def open_ingest_key() -> None:
+    AccessToken.objects.create(site=make_site(), kind="INGEST", secret_hash="ingest_in_the_open", set_at=timezone.now())
+
+
+def lost_lease() -> None:
+    edit(sound_message("SENDING"), lease_until=timezone.now() - timedelta(hours=1))
+
+
+def lost_job() -> None:
+    ImportJob.objects.create(site=make_site(), state="RUNNING", lease_until=timezone.now() - timedelta(hours=1))
+
+
+def lost_webhook() -> None:
+    WebhookEvent.objects.create(
+        site=make_site(), digest="d", body="{}", received_at=timezone.now() - timedelta(hours=2)
+    )
+
+
+def wrong_attempt_count() -> None:
+    edit(sound_message(), attempt_count=3)
+
+
+def confirmed_and_unknown() -> None:
+    sound_message("UNKNOWN", confirmed_at=timezone.now())
+
+
+BREACHES: list[tuple[str, Callable[[], None], dict[str, int]]] = [
+    ("I1", lost_message, {"matched actions without a message": 1}),
+    ("I1", unmatched_message, {"messages of actions that matched nothing": 1}),
+    ("I1", no_outcome, {"processed actions without an outcome": 1}),
+    ("I1", outcome_before_processing, {"processed actions without an outcome": 1}),
+    ("I1", strange_state, {"messages in no known state": 1}),
+    ("I2", doubled_attempt, {"attempts after one that may have arrived, ordered by nobody": 1}),
+    ("I2", accepted_and_due, {"messages that were accepted and are called not sent": 1}),
+    ("I2", sent_without_attempt, {"messages sent without an attempt": 1}),
+    ("I3", text_after_stop, {"opt-outs followed by a text": 1}),
+    ("I4", open_attempt, {"open attempts of messages that are not sending": 1}),
+    ("I4", sending_without_open_attempt, {"messages sending without an open attempt": 1}),
+    ("I4", unknown_made_quiet, {"unclear attempts of messages called not sent": 1}),
+    ("I5", consent_behind_the_ledger, {"consents that differ from their ledger": 2}),
+    ("I5", broken_ledger, {"ledger lines out of sequence": 1}),
+    ("I5", subscribed_over_stop, {"subscriptions over a later opt-out": 1}),
+    ("I5", stop_undone_by_a_list, {"opt-outs undone without a webhook": 1}),
+    ("I7", import_off_by_one, {"imports whose counters do not add up": 1}),
+    ("I7", rejects_missing, {"imports with rejected rows and no file of them": 1}),
+    ("I8", export_without_manifest, {"complete exports without a manifest": 1}),
+    ("I8", export_offered_early, {"files of exports that are not complete": 1}),
+    ("I9", message_across_sites, {"messages that cross sites": 1}),
+    ("I9", message_of_another_version, {"messages from another campaign's version": 1}),
+    ("I9", message_to_another_member, {"messages to another member than acted": 1}),
+    ("I9", action_across_sites, {"actions that cross sites": 1}),
+    ("I9", campaign_across_sites, {"campaigns that cross sites": 1}),
+    ("I9", member_across_sites, {"members that cross sites": 1}),
+    ("I9", export_across_sites, {"exports that cross sites": 1}),
+    ("I9", segment_across_sites, {"frozen segments with members of another site": 1}),
+    ("I10", moved_secret, {"stored tokens that do not open in their row": 1}),
+    ("I10", open_ingest_key, {"ingest keys kept otherwise than as a hash": 1}),
+    ("I11", lost_lease, {"messages whose lease ended and nobody freed": 1}),
+    ("I11", lost_job, {"imports and exports whose worker is gone": 1}),
+    ("I11", lost_webhook, {"webhooks nobody worked on": 1}),
+    ("I12", wrong_attempt_count, {"messages with a wrong count of attempts": 1}),
+    ("I12", confirmed_and_unknown, {"messages confirmed and not accepted": 1}),
+]
+
+
+@pytest.mark.parametrize(("key", "breach", "expected"), BREACHES, ids=[breach.__name__ for _, breach, _ in BREACHES])
+def test_each_breach_is_counted_where_it_belongs(
+    key: str, breach: Callable[[], None], expected: dict[str, int]
+) -> None:
+    breach()
+    counted = {key: names for key, names in invariants.violations().items() if names}
+    assert counted == {key: expected}
+
+
+def test_what_people_order_is_no_breach() -> None:
+    message = sound_message("UNKNOWN")
+    attempt(message, 2, outcome="REFUSED", resent_by=make_user(message.site))
+    edit(message, state="REFUSED", attempt_count=2)
+    assert found() == {}
+
+
+def test_a_text_between_a_return_and_the_next_opt_out_is_no_breach() -> None:
+    message, now = sound_message(), timezone.now()
+    site, to = message.site, message.to
+    consent.opt_out(site, to)
+    consent.hear(
+        site, channel="TEXT", address=to, state="SUBSCRIBED", source="WEBHOOK", event_at=now + timedelta(minutes=1)
+    )
+    message.attempts.update(started_at=timezone.now())
+    consent.hear(
+        site, channel="TEXT", address=to, state="UNSUBSCRIBED", source="WEBHOOK", event_at=now + timedelta(minutes=2)
+    )
+    # The same person may be texted by another site, where nobody opted out.
+    other = sound_message()
+    edit(other, to=to)
+    other.attempts.update(started_at=timezone.now() + timedelta(minutes=5))
+    assert found() == {}
+
+
+# --- The ledger -------------------------------------------------------------------------------------------------------
+
+
+def line(message: Message, **fields: Any) -> str:
+    return json.dumps({"kind": "MESSAGE", "to": message.to, "body": message.body, **fields})
+
+
+def compared(tmp_path: Path, *lines: str) -> tuple[int, int, dict[str, dict[str, int]]]:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text("".join(f"{text}\n" for text in lines))
+    result = compare(path)
+    return result.texts, result.unread, {key: names for key, names in result.violations.items() if names}
+
+
+def test_a_ledger_that_agrees(tmp_path: Path) -> None:
+    accepted, unknown, sending = sound_message(), sound_message("UNKNOWN"), sound_message("SENDING")
+    sound_message("UNKNOWN")
+    sound_message("QUEUED")
+    lines = [
+        line(accepted),
+        line(unknown, to=unknown.to.removeprefix("+1"), phone=unknown.to),
+        json.dumps({"path": "/1/messages", "status": 200, "body": {"to": sending.to, "body": sending.body}}),
+        json.dumps({"kind": "SUBSCRIBE", "phone": accepted.to, "body": "none"}),
+        json.dumps({"to": accepted.to, "body": accepted.body, "status": 429}),
+        "",
+        '{"kind": "MESSAGE", "to": "+1770',
+    ]
+    assert compared(tmp_path, *lines) == (3, 1, {})
+    assert compared(tmp_path, line(accepted, body=f"Harbor Goods: {accepted.body}"), *lines[1:]) == (3, 1, {})
+
+
+def test_a_text_accepted_twice_for_one_attempt(tmp_path: Path) -> None:
+    message = sound_message()
+    expected = {"I2": {"texts accepted more often than attempts allow": 2}}
+    assert compared(tmp_path, *[line(message)] * 3) == (3, 0, expected)
+    attempt(message, 2, outcome="ACCEPTED", resent_by=make_user(message.site))
+    attempt(message, 3, outcome="UNKNOWN", resent_by=make_user(message.site))
+    assert compared(tmp_path, *[line(message)] * 3) == (3, 0, {})
+
+
+def test_an_accepted_message_without_a_line(tmp_path: Path) -> None:
+    sound_message()
+    sound_message(reason="RESOLVED_AS_SENT")
+    event = sound_message(body="")
+    edit(event.campaign, route="EVENT")
+    assert compared(tmp_path) == (0, 0, {"I1": {"accepted messages without a line in the ledger": 1}})
+
+
+@pytest.mark.parametrize("state", ["REFUSED", "QUEUED", "SKIPPED"])
+def test_an_accepted_text_that_no_message_owns_up_to(tmp_path: Path, state: str) -> None:
+    message = sound_message(state)
+    found = compared(tmp_path, line(message))[2]
+    assert found["I4"] == {"accepted texts of which no message says so": 1}
+    assert compared(tmp_path, line(message, body="Another text"))[2]["I4"] == found["I4"]
+
+
+def test_tests_to_guests_and_erased_people_are_no_breach(tmp_path: Path) -> None:
+    site = make_site(guest_phones=["+17705550101"])
+    consent.erase(make_site(), "+17705550102")
+    consent.erase(site, "+17705550102")
+    lines = [json.dumps({"to": f"+1770555010{number}", "body": "Test"}) for number in (1, 2, 3)]
+    assert compared(tmp_path, *lines)[2] == {"I4": {"accepted texts of which no message says so": 1}}
+
+
+# --- The command ------------------------------------------------------------------------------------------------------
+
+
+def run(capsys: Any, *arguments: str) -> tuple[int, str, str]:
+    code = 0
+    try:
+        call_command("verify_invariants", *arguments)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_the_command_prints_one_object(capsys: Any, tmp_path: Path) -> None:
+    message = sound_message()
+    ledger = tmp_path / "ledger.jsonl"
+    ledger.write_text(line(message) + "\n")
+    code, out, err = run(capsys, "--ledger", str(ledger), "--json")
+    result = json.loads(out.splitlines()[-1])
+    keys = [f"I{number}" for number in range(1, 13)]
+    assert (code, err) == (0, "")
+    assert [result[key] for key in keys] == [0] * 12
+    assert result["violations"] == dict.fromkeys(keys, 0)
+    assert result["states"]["ACCEPTED"] == 1
+    assert result["ledger"] == {"texts": 1, "unread": 0}
+
+
+def test_the_command_fails_on_a_violation(capsys: Any, tmp_path: Path) -> None:
+    accepted_and_due()
+    code, out, err = run(capsys, "--json")
+    assert (code, json.loads(out)["I2"]) == (1, 1)
+    assert err.strip().endswith("found.")
+    code, out, _ = run(capsys)
+    assert code == 1
+    assert "messages that were accepted and are called not sent: 1" in out
+    assert "QUEUED 1" in out
+    with pytest.raises(CommandError, match=r"cannot be read: .*\."):
+        call_command("verify_invariants", "--ledger", str(tmp_path / "missing"))
