@@ -171,6 +171,8 @@ class Control:
         for name, kind in _TOKEN_FIELDS.items():
             company.tokens[kind] = fields.get(name) or company.tokens[kind]
         if "refused" in fields:
+            if not set(fields["refused"]) <= set(TokenKind):
+                raise ValueError("refused is a list of app, legacy and loyalty.")
             company.refused = {TokenKind(kind) for kind in fields["refused"]}
         self._state.register(company)
         self._set_webhook(company, fields)

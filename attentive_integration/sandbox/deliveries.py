@@ -46,7 +46,7 @@ class Deliveries:
 
     def send(self, url: str, key: str, event: dict[str, Any]) -> None:
         """Queue an event for an address."""
-        body = dumps(event, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        body = dumps(event, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
         signature = hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
         for _ in range(2 if random.random() < self.replay else 1):
             self._put(Delivery(url, body, signature), random.uniform(0, self.jitter_seconds))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attentive_integration.phones import E164
-from attentive_integration.sandbox.http_server import Reply, Request
+from attentive_integration.sandbox.http_server import BadRequest, Reply, Request
 from attentive_integration.sandbox.state import Company, State, TokenKind, now_ms
 
 
@@ -29,10 +29,10 @@ class Call:
     part: str = ""
 
     def object(self) -> dict[str, Any]:
-        """Return the body, which must be a JSON object."""
+        """Return the body; raises BadRequest when it is no JSON object."""
         data = self.request.json()
         if not isinstance(data, dict):
-            raise Refused(400, "The body must be a JSON object.")
+            raise BadRequest("The body must be a JSON object.")
         return data
 
     def record(self, kind: str, **fields: Any) -> dict[str, Any]:

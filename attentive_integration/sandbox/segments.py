@@ -1,5 +1,6 @@
 """Attentive's segments (v2, open beta): lists by name, members in bulk, and jobs with their result file."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +32,7 @@ def create(call: Call) -> Reply:
 def list_all(call: Call) -> Reply:
     query = call.request.query
     limit, start = query.get("limit", str(PAGE)), query.get("cursor", "0")
-    if not (limit.isdigit() and 1 <= int(limit) <= LONGEST_PAGE and start.isdigit()):
+    if not re.fullmatch(r"\d{1,9} \d{1,9}", f"{limit} {start}", re.ASCII) or not 1 <= int(limit) <= LONGEST_PAGE:
         raise Refused(400, "limit is 1 to 1000, cursor comes from the page before")
     found = [
         segment

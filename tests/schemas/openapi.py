@@ -32,6 +32,23 @@ def check_request(document: dict[str, Any], method: str, path: str, body: Any) -
     return True
 
 
+def check_answer(document: dict[str, Any], method: str, path: str, status: int, body: Any) -> bool:
+    """Check an answer against the specification; False when the specification has no such answer or no body for it.
+
+    Raises jsonschema.ValidationError for a wrong body, and for a field that the specification does not document.
+    """
+    prefix = urlsplit(document["servers"][0]["url"]).path.rstrip("/")
+    if not path.startswith(f"{prefix}/"):
+        return False
+    operation = document["paths"].get(path.removeprefix(prefix), {}).get(method.lower(), {})
+    content = operation.get("responses", {}).get(str(status), {}).get("content", {})
+    if "application/json" not in content:
+        return False
+    strict = _closed({name: part for name, part in document["components"].items() if name == "schemas"})
+    Draft4Validator({"allOf": [_closed(content["application/json"]["schema"])], "components": strict}).validate(body)
+    return True
+
+
 def _closed(schema: Any) -> Any:
     """Return the schema with every object that lists its properties closed to others."""
     if isinstance(schema, list):
