@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+from attentive_integration.health import healthz, readyz
 from loyalty.api import api
 from messaging.views import attentive_webhook
 
@@ -11,5 +12,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
     path("webhooks/attentive/<uuid:site_uuid>/", attentive_webhook, name="attentive-webhook"),
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ("attentive_integration", "loyalty", "messaging")
 # The composition root wires the rooms together; it is no part of the leaf library that the other rooms import.
-COMPOSITION_ROOT = {"urls", "dashboard", "celery", "settings", "wsgi", "apps", "checks"}
+COMPOSITION_ROOT = {"urls", "dashboard", "celery", "settings", "wsgi", "apps", "checks", "health"}
 EDGES = {"tasks", "admin", "api", "views", "urls", "forms", "management", "demo"}
 
 
