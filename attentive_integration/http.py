@@ -32,7 +32,7 @@ from attentive_integration.deadline import PlainPool, TLSPool, running
 ANSWER_BYTES = 65_536
 KEPT_CHARACTERS = 2_000
 RETRY_AFTER_CEILING = 900.0
-POOLED_CONNECTIONS = 64
+POOLED_CONNECTIONS = 192
 
 # urllib3 logs whole addresses, phone included, at DEBUG.
 getLogger("urllib3").setLevel(INFO)

@@ -69,6 +69,15 @@ def reserve(key: str, limit: int, count: int, *, lead: float = 0.0) -> Reservati
     return Reservation([read_at + ahead + number * spacing for number in range(taken)], _TOLERANCE + idle)
 
 
+def available(key: str, limit: int) -> int:
+    """Return about how many slots could be reserved now, without reserving any."""
+    row = RateLimit.objects.annotate(database_now=Now()).filter(key=key).first()
+    if limit >= _UNLIMITED or row is None:
+        return limit
+    ahead = max(row.next_slot_at, row.blocked_until or row.next_slot_at) - row.database_now
+    return int((HORIZON - max(0.0, ahead.total_seconds())) * limit * _SHARE)
+
+
 def _locked(key: str) -> RateLimit:
     rows = RateLimit.objects.select_for_update().annotate(database_now=Now())
     row = rows.filter(key=key).first()

@@ -232,6 +232,12 @@ CELERY_TASK_ROUTES = {
     "messaging.tasks.webhook_*": {"queue": "webhook"},
 }
 CELERY_TIMEZONE = "UTC"
+# A wake-up that nobody took before the next one comes is of no use any more.
+CELERY_BEAT_SCHEDULE = {
+    "send what is due": {"task": "messaging.tasks.send_due", "schedule": 5.0, "options": {"expires": 5}},
+    "ask waiting members": {"task": "loyalty.tasks.subscribe_waiting", "schedule": 20.0, "options": {"expires": 20}},
+    "heartbeat": {"task": "messaging.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
+}
 
 # --- Mail and logs ----------------------------------------------------------------------------------------------------
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")

@@ -128,7 +128,7 @@ def _items(request: HttpRequest) -> list[Any]:
 
 
 def _wake_tick() -> Callable[[], None]:
-    return partial(wake, "messaging.tasks.run_tick")
+    return partial(wake, "messaging.tasks.send_due")
 
 
 @api.post(

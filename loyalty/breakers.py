@@ -24,9 +24,14 @@ def is_open(site_id: int, token_kind: str) -> bool:
     return Breaker.objects.filter(site_id=site_id, token_kind=token_kind, opened_at__isnull=False).exists()
 
 
-def open_kinds() -> set[tuple[int, str]]:
-    """Return every (site id, token kind) that is held."""
-    return set(Breaker.objects.filter(opened_at__isnull=False).values_list("site_id", "token_kind"))
+def opened() -> list[Breaker]:
+    """Return the breakers that are open, with their sites."""
+    return list(Breaker.objects.filter(opened_at__isnull=False).select_related("site").order_by("pk"))
+
+
+def is_outage(breaker: Breaker) -> bool:
+    """Tell an outage, which passes by itself, from a refused token, which staff must mend."""
+    return breaker.failures >= FAILURES_IN_A_ROW
 
 
 def may_probe(site: Site, token_kind: str, now: datetime) -> bool:
@@ -58,10 +63,9 @@ def record_failure(site: Site, token_kind: str, error: VendorError) -> None:
         return
     with transaction.atomic():
         Breaker.objects.get_or_create(site=site, token_kind=token_kind)
-        mine = Breaker.objects.filter(site=site, token_kind=token_kind)
-        mine.update(failures=F("failures") + 1)
+        closed = Breaker.objects.filter(site=site, token_kind=token_kind, opened_at=None)
+        closed.update(failures=F("failures") + 1)
         now = timezone.now()
-        closed = mine.filter(opened_at=None)
         if error.kind != ErrorKind.CREDENTIALS:
             closed = closed.filter(failures__gte=FAILURES_IN_A_ROW)
         closed.update(opened_at=now, probe_at=now + _FIRST_PROBE, sentence=error.sentence)

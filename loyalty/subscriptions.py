@@ -16,14 +16,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from attentive_integration import phones, rate_limit
 from attentive_integration.attentive import AttentiveClient, Eligibilities
 from attentive_integration.http import ErrorKind, VendorError
-from loyalty import breakers, consent, tokens
+from loyalty import breakers, consent, stops, tokens
 from loyalty.models import AccessToken, Consent, ConsentEvent, Member, SignUpSource, Site
 from loyalty.models.scope import Someone
 
@@ -57,6 +57,8 @@ def _require_ready(site: Site) -> tuple[AttentiveClient, SignUpSource]:
         )
     if site.state == Site.State.PAUSED:
         raise CannotSubscribe(_("%(site)s is paused. Resume it before members are asked.") % {"site": site.client_name})
+    if stops.is_stopped(site.pk):
+        raise CannotSubscribe(_("Everything is stopped for %(site)s. End the stop first.") % {"site": site.client_name})
     source = site.sign_up_sources.filter(is_default=True).first() or site.sign_up_sources.order_by("pk").first()
     if source is None:
         raise CannotSubscribe(
@@ -89,7 +91,7 @@ def subscribe_due(site: Site, *, deadline: float | None = None) -> Counter[str]:
     while deadline is None or time.monotonic() < deadline:
         if breakers.is_open(site.pk, APP) and not breakers.may_probe(site, APP, timezone.now()):
             break
-        rows = _claim(site)
+        rows = [] if stops.is_stopped(site.pk) else _claim(site)
         if not rows:
             pause = _seconds_until_next(site)
             if pause is None or pause > 10:
@@ -101,6 +103,23 @@ def subscribe_due(site: Site, *, deadline: float | None = None) -> Counter[str]:
     _confirm_requested(site, client, since=started_at, deadline=deadline, counts=counts)
     counts["left"] = _to_ask(site).count()
     return counts
+
+
+def subscribe_if_ready(site: Site, *, deadline: float | None = None) -> Counter[str]:
+    """Do as `subscribe_due`, and nothing when the site is not ready to ask anybody."""
+    try:
+        return subscribe_due(site, deadline=deadline)
+    except CannotSubscribe:
+        return Counter()
+
+
+def sites_with_waiting_members() -> list[int]:
+    """Return the ids of the active sites that have members to ask or answers to look up."""
+    waiting = Consent.objects.filter(
+        site=OuterRef("pk"), channel=Consent.Channel.TEXT, state__in=[State.TO_ASK, State.REQUESTED]
+    )
+    active = Site.objects.filter(state__in=[Site.State.TEST, Site.State.LIVE])
+    return list(active.filter(Exists(waiting)).order_by("pk").values_list("pk", flat=True))
 
 
 def _to_ask(site: Site) -> Any:

@@ -52,6 +52,11 @@ def hash_of(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def pace_key(secret: str) -> str:
+    """Return the name under which the calls with a secret are paced: the vendor's limits count per token."""
+    return hash_of(secret)[:16]
+
+
 def is_ingest_key(site: Site, key: str) -> bool:
     """Tell whether this is one of the site's ingest keys, in either slot."""
     digest = hash_of(key)

@@ -45,7 +45,18 @@ class Campaign(models.Model):
     quiet_policy = models.CharField(
         _("in quiet hours"), max_length=6, choices=QuietPolicy.choices, default=QuietPolicy.DELAY
     )
-    priority = models.SmallIntegerField(_("priority"), default=0, help_text=_("Higher is sent first."))
+    priority = models.PositiveSmallIntegerField(
+        _("priority"), default=0, help_text=_("Its texts overtake what has waited this many minutes.")
+    )
+    # A shadow campaign runs on live actions and sends nothing: its messages show what would have been sent.
+    is_shadow = models.BooleanField(
+        _("shadow"), default=False, help_text=_("Runs on live actions, shows the texts, and sends nothing.")
+    )
+    # A canary texts its first recipients and waits for their reaction before it goes on by itself.
+    canary_size = models.PositiveSmallIntegerField(
+        _("first recipients"), default=0, help_text=_("Texts so many first, and goes on only if all is well. 0 = off.")
+    )
+    canary_passed_at = models.DateTimeField(null=True, blank=True, editable=False)
     version = models.ForeignKey(
         "CampaignVersion", models.PROTECT, null=True, blank=True, related_name="+", editable=False
     )
@@ -123,7 +134,6 @@ class Message(models.Model):
     state = models.CharField(_("state"), max_length=9, choices=State.choices, default=State.QUEUED)
     # Why: a code in UPPER_CASE, explained to staff by `messaging/reasons.py`.
     reason = models.CharField(_("reason"), max_length=40, blank=True)
-    priority = models.SmallIntegerField(default=0)
     due_at = models.DateTimeField(_("due"))
     expires_at = models.DateTimeField(_("expires"))
     lease_until = models.DateTimeField(null=True, blank=True)
@@ -133,6 +143,8 @@ class Message(models.Model):
     updated_at = models.DateTimeField(_("updated"), default=timezone.now)
     # When a call began that may have reached the person; caps count it.
     sent_at = models.DateTimeField(null=True, blank=True)
+    # Who asked for the next attempt, when it is a person's decision to send again.
+    resent_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
     # A verified `sms.sent` webhook upgrades ACCEPTED and resolves UNKNOWN.
     confirmed_at = models.DateTimeField(null=True, blank=True)
 
@@ -152,7 +164,14 @@ class Message(models.Model):
             models.Index(
                 fields=["lease_until"], name="message_leased", condition=models.Q(state__in=["CLAIMED", "SENDING"])
             ),
-            models.Index(fields=["site", "expires_at"], name="message_held", condition=models.Q(state="HELD")),
+            models.Index(fields=["site", "reason"], name="message_held", condition=models.Q(state="HELD")),
+            models.Index(
+                fields=["expires_at"], name="message_expiring", condition=models.Q(state__in=["QUEUED", "HELD"])
+            ),
+            # What is tried again, soonest first.
+            models.Index(
+                fields=["due_at"], name="message_retried", condition=models.Q(state="QUEUED", attempt_count__gt=0)
+            ),
             models.Index(fields=["site"], name="message_unknown", condition=models.Q(state="UNKNOWN")),
             # The log, newest first; a person's texts; caps; the sms.sent webhook.
             models.Index(fields=["site", "-created_at"], name="message_site_newest"),

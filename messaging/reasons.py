@@ -32,6 +32,8 @@ class Code(StrEnum):
     SITE_PAUSED = "SITE_PAUSED"
     CAMPAIGN_PAUSED = "CAMPAIGN_PAUSED"
     CAMPAIGN_NOT_LIVE = "CAMPAIGN_NOT_LIVE"
+    SHADOW = "SHADOW"
+    CANARY = "CANARY"
     STOPPED = "STOPPED"
     CANCELLED = "CANCELLED"
     EXPIRED = "EXPIRED"
@@ -195,6 +197,16 @@ _TEXTS: dict[Code, tuple[_Text, _Text, _Text]] = {
         gettext_lazy("Not sent: the campaign is not live."),
         gettext_lazy("The campaign is a draft, in review, or was withdrawn after the action."),
         gettext_lazy("Set the campaign live for the actions to come."),
+    ),
+    Code.SHADOW: (
+        gettext_lazy("Not sent: shadow mode."),
+        gettext_lazy("The campaign runs in shadow mode: it shows what it would have sent, and sends nothing."),
+        gettext_lazy("When the texts look right, take the campaign out of shadow mode. This text will not be sent."),
+    ),
+    Code.CANARY: (
+        gettext_lazy("Waits for the first recipients."),
+        gettext_lazy("The campaign has texted its first recipients and waits for refusals and opt-outs among them."),
+        gettext_lazy("It goes on by itself if all is well. To go on at once, end the trial on the campaign's page."),
     ),
     Code.STOPPED: (
         gettext_lazy("Held: sending was stopped."),

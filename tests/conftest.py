@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from django.db import connections
 
+from attentive_integration.sandbox.process import SandboxProcess
+
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -45,3 +47,19 @@ def private_files(settings: Any, tmp_path: Any) -> None:
             "OPTIONS": {"location": str(tmp_path / "files")},
         },
     }
+
+
+@pytest.fixture(scope="session")
+def running_sandbox() -> Iterator[SandboxProcess]:
+    """The stand-in for both vendors, started when a test first needs it."""
+    with SandboxProcess() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(running_sandbox: SandboxProcess, settings: Any) -> Iterator[SandboxProcess]:
+    """The stand-in, as the vendor that our clients call; faults end with the test."""
+    settings.ATTENTIVE_API_URL = running_sandbox.url
+    settings.ANNEX_CLOUD_API_URL = f"{running_sandbox.url}/api/3.0"
+    yield running_sandbox
+    running_sandbox.clear_faults()

@@ -2,7 +2,7 @@ from .actions import ActionType, LoyaltyAction
 from .jobs import ExportJob, ImportJob
 from .members import Consent, ConsentEvent, Member
 from .segments import Segment, SegmentMember
-from .sites import AccessToken, AuditEntry, Breaker, SignUpSource, Site, SiteMembership
+from .sites import AccessToken, AuditEntry, Breaker, SendingStop, SignUpSource, Site, SiteMembership
 
 __all__ = [
     "AccessToken",
@@ -17,6 +17,7 @@ __all__ = [
     "Member",
     "Segment",
     "SegmentMember",
+    "SendingStop",
     "SignUpSource",
     "Site",
     "SiteMembership",

@@ -252,6 +252,32 @@ class Breaker(models.Model):
         return f"{self.site} · {self.get_token_kind_display()}"
 
 
+class SendingStop(models.Model):
+    """Staff's emergency brake: while it stands, nothing is sent and nobody is asked, for one site or for all.
+
+    An ended stop stays as a record. `site` empty means every site.
+    """
+
+    site = models.ForeignKey(Site, models.CASCADE, null=True, blank=True, related_name="sending_stops")
+    note = models.CharField(_("why"), max_length=300, blank=True)
+    stopped_at = models.DateTimeField(auto_now_add=True)
+    stopped_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    ended_at = models.DateTimeField(null=True, blank=True)
+    ended_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+
+    objects = SiteScopedQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["site"], condition=models.Q(ended_at=None), name="one_stop_per_site_at_a_time"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return str(self.site) if self.site_id else str(_("All sites"))
+
+
 class AuditEntry(models.Model):
     """Who did what, append-only. Secrets are recorded as "changed", never by value."""
 

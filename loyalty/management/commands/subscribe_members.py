@@ -1,0 +1,34 @@
+"""`manage.py subscribe_members`: asks the members who wait for it to subscribe."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from loyalty.models import Site
+from loyalty.subscriptions import CannotSubscribe, subscribe_due
+
+
+class Command(BaseCommand):
+    help = (
+        "Ask every member of a site who waits for it (TO_ASK) to subscribe, at Attentive's pace. Whoever may be texted "
+        "already is noted as subscribed and not asked."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--site", required=True, metavar="SITE_ID")
+        parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        site = Site.objects.filter(site_id=options["site"]).first()
+        if site is None:
+            raise CommandError(f"There is no site {options['site']}. Its ID stands in the list of sites.")
+        try:
+            counts = subscribe_due(site)
+        except CannotSubscribe as refusal:
+            raise CommandError(str(refusal)) from None
+        if options["json"]:
+            self.stdout.write(json.dumps(counts))
+        else:
+            self.stdout.write(", ".join(f"{name}: {number}" for name, number in sorted(counts.items())))

@@ -1,0 +1,299 @@
+"""A site's whole set-up as one JSON object: `create_site` makes a site from it, for scripts and for clones.
+
+Fields may be left out; unknown ones are refused. `quiet_hours: null` means none, the state windows included; left out
+means the default; the same for `caps`. The state is set as given, without checks.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.translation import gettext as _
+
+from attentive_integration.attentive import EVENT_TYPE_REFUSES
+from attentive_integration.phones import PhoneError, to_e164
+from loyalty import audit, segments, tokens
+from loyalty.models import AccessToken, ActionType, Segment, SignUpSource, Site
+from loyalty.models.scope import Someone, known_user
+from messaging import quiet_hours, text
+from messaging.models import Campaign, CampaignVersion
+
+_SITE_FIELDS = (
+    "client_name", "default_country", "allowed_countries", "time_zone", "state", "message_path", "company_name",
+    "company_domain", "sms_prefix", "subscribe_email", "notes",
+)  # fmt: skip
+_OTHER_FIELDS = (
+    "site_id", "quiet_hours", "caps", "guest_phones", "webhook_signing_key", "tokens", "sign_up_sources",
+    "action_types", "campaigns", "segments",
+)  # fmt: skip
+_SOURCE_FIELDS = ("sign_up_source_id", "name", "type", "is_default")
+_ACTION_TYPE_FIELDS = ("code", "name")
+_CAMPAIGN_FIELDS = (
+    "name", "action_type", "segment", "route", "state", "body", "link", "media_url", "event_type", "starts_at",
+    "ends_at", "expiry_hours", "quiet_policy", "priority", "is_shadow", "canary_size",
+)  # fmt: skip
+_SEGMENT_FIELDS = (
+    "name", "rules", "data_type", "from_date", "to_date", "status", "external_id", "external_name",
+)  # fmt: skip
+
+
+class SpecError(Exception):
+    """The object cannot become a site; `str()` is a sentence that names the field."""
+
+
+@transaction.atomic
+def create_site(spec: Any, *, by: Someone = None, actor: str = "create_site") -> dict[str, Any]:
+    """Make a site and return what scripts need: `site_id`, `access_token`, `webhook_url`, `campaigns`, `segments`.
+
+    Raises `SpecError` and makes nothing when any part is wrong.
+    """
+    fields = _object(spec, _("The file"), (*_SITE_FIELDS, *_OTHER_FIELDS), required=("site_id", "client_name"))
+    site = _site(fields)
+    for kind, secret in _secrets(fields):
+        try:
+            tokens.set_token(site, kind, secret, by=by)
+        except ValueError as error:
+            raise SpecError(str(error)) from None
+    _sign_up_sources(site, _list(fields, "sign_up_sources"))
+    for item in _list(fields, "action_types"):
+        values = _object(item, "action_types", _ACTION_TYPE_FIELDS, required=("code",))
+        _save(ActionType(site=site, code=str(values["code"]), name=values.get("name", "")), "action_types")
+    made_segments = [_segment(site, item, by) for item in _list(fields, "segments")]
+    made_campaigns = [_campaign(site, item, by) for item in _list(fields, "campaigns")]
+    audit.record("site.created", site=site, user=by, actor=actor, target=str(site), new={"state": site.state})
+    return {
+        "site_id": site.site_id,
+        "access_token": tokens.access_token(site),
+        "webhook_url": webhook_url(site),
+        "campaigns": [{"id": campaign.pk, "name": campaign.name} for campaign in made_campaigns],
+        "segments": [{"id": segment.pk, "name": segment.name} for segment in made_segments],
+    }
+
+
+def webhook_url(site: Site) -> str:
+    """Return the address that Attentive sends the site's webhooks to."""
+    return settings.PUBLIC_URL + reverse("attentive-webhook", args=[site.uuid])
+
+
+def describe_site(site: Site) -> dict[str, Any]:
+    """Return a site's set-up in the form that `create_site` takes, without any secret and as a draft."""
+    versions = Campaign.objects.filter(site=site).select_related("version", "action_type", "segment")
+    return {
+        "site_id": site.site_id,
+        **{name: getattr(site, name) for name in _SITE_FIELDS},
+        "state": Site.State.DRAFT.value,
+        "quiet_hours": site.quiet_hours,
+        "caps": site.caps,
+        "guest_phones": site.guest_phones,
+        "sign_up_sources": [
+            {name: getattr(source, name) for name in _SOURCE_FIELDS} for source in site.sign_up_sources.order_by("pk")
+        ],
+        "action_types": [{"code": kind.code, "name": kind.name} for kind in site.action_types.order_by("pk")],
+        "segments": [
+            {name: _plain(getattr(segment, name)) for name in _SEGMENT_FIELDS}
+            for segment in site.segments.filter(is_frozen=False).order_by("pk")
+        ],
+        "campaigns": [_describe_campaign(campaign) for campaign in versions.order_by("pk")],
+    }
+
+
+def _describe_campaign(campaign: Campaign) -> dict[str, Any]:
+    described = {
+        "name": campaign.name,
+        "action_type": campaign.action_type.code,
+        "segment": campaign.segment.name if campaign.segment and not campaign.segment.is_frozen else None,
+        "route": campaign.route,
+        "state": Campaign.State.DRAFT.value,
+        "starts_at": _plain(campaign.starts_at),
+        "ends_at": _plain(campaign.ends_at),
+        "expiry_hours": campaign.expiry_hours,
+        "quiet_policy": campaign.quiet_policy,
+        "priority": campaign.priority,
+        "is_shadow": campaign.is_shadow,
+        "canary_size": campaign.canary_size,
+    }
+    if campaign.version is not None:
+        names = ("body", "link", "media_url", "event_type")
+        described |= {name: getattr(campaign.version, name) for name in names}
+    return {key: value for key, value in described.items() if value not in (None, "")}
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+# --- The parts --------------------------------------------------------------------------------------------------------
+
+
+def _site(fields: Mapping[str, Any]) -> Site:
+    site = Site(site_id=str(fields["site_id"]), **{name: fields[name] for name in _SITE_FIELDS if name in fields})
+    if Site.objects.filter(site_id=site.site_id).exists():
+        raise SpecError(_("The site %(site)s exists already. Change it on its page.") % {"site": site.site_id})
+    if "quiet_hours" in fields:
+        site.quiet_hours = fields["quiet_hours"]
+    if "caps" in fields:
+        site.caps = fields["caps"] or []
+    for name, check in (("quiet_hours", quiet_hours.check_quiet_hours), ("caps", quiet_hours.check_caps)):
+        try:
+            check(getattr(site, name))
+        except ValueError as error:
+            raise SpecError(f"{name}: {error}") from None
+    countries = site.allowed_countries
+    if not isinstance(countries, list) or not all(isinstance(code, str) and len(code) == 2 for code in countries):
+        raise SpecError(_('“allowed_countries” must be a list of two-letter codes such as ["US", "CA"].'))
+    try:
+        site.guest_phones = [
+            to_e164(str(phone), site.default_country, countries) for phone in _list(fields, "guest_phones")
+        ]
+    except PhoneError as error:
+        raise SpecError(f"guest_phones: {error.sentence}") from None
+    if site.state != Site.State.DRAFT:
+        site.activated_at = _this_second()
+    _save(site, _("The site"))
+    return site
+
+
+def _this_second() -> datetime:
+    """Return now without its fraction: an action of this very second happened after going live."""
+    return timezone.now().replace(microsecond=0)
+
+
+def _secrets(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    given = fields.get("tokens") or {}
+    found = _object(given, "tokens", tuple(AccessToken.Kind.values))
+    if fields.get("webhook_signing_key") is not None:
+        found = {**found, AccessToken.Kind.WEBHOOK_SIGNING: fields["webhook_signing_key"]}
+    for kind, secret in found.items():
+        if secret is not None and not isinstance(secret, str):
+            raise SpecError(_("“%(field)s” must be text.") % {"field": f"tokens.{kind}"})
+    return [(kind, secret) for kind, secret in found.items() if secret]
+
+
+def _sign_up_sources(site: Site, items: list[Any]) -> None:
+    for item in items:
+        values = _object(item, "sign_up_sources", _SOURCE_FIELDS, required=("sign_up_source_id",))
+        values["sign_up_source_id"] = str(values["sign_up_source_id"])
+        _save(SignUpSource(site=site, **values), "sign_up_sources")
+
+
+def _segment(site: Site, item: Any, by: Someone) -> Segment:
+    values = _object(item, "segments", _SEGMENT_FIELDS, required=("name",))
+    rules = values.get("rules", {})
+    try:
+        segments.validate_rules(rules)
+    except segments.RulesError as error:
+        raise SpecError(f"segments: {error}") from None
+    for name in ("from_date", "to_date"):
+        if values.get(name) is not None:
+            values[name] = _parsed(values[name], parse_date, f"segments.{name}")
+    segment = Segment(site=site, created_by=known_user(by), **values)
+    _save(segment, "segments")
+    return segment
+
+
+def _campaign(site: Site, item: Any, by: Someone) -> Campaign:
+    values = _object(item, "campaigns", _CAMPAIGN_FIELDS, required=("name", "action_type"))
+    code = str(values.pop("action_type"))
+    values["action_type"] = ActionType.objects.get_or_create(site=site, code=code)[0]
+    segment_name = values.pop("segment", None)
+    if segment_name is not None:
+        values["segment"] = site.segments.filter(name=segment_name).first()
+        if values["segment"] is None:
+            raise SpecError(
+                _("The campaign “%(name)s” names the segment “%(segment)s”, which the file does not have.")
+                % {"name": values["name"], "segment": segment_name}
+            )
+    for name in ("starts_at", "ends_at"):
+        if values.get(name) is not None:
+            values[name] = _parsed(values[name], parse_datetime, f"campaigns.{name}")
+            if values[name].tzinfo is None:
+                raise SpecError(_("“%(field)s” needs an offset, such as …Z.") % {"field": f"campaigns.{name}"})
+    content: dict[str, str] = {
+        name: values.pop(name) or "" for name in ("body", "link", "media_url", "event_type") if name in values
+    }
+    campaign = Campaign(site=site, created_by=known_user(by), **values)
+    _check_content(campaign, content)
+    if campaign.state in (Campaign.State.LIVE, Campaign.State.PAUSED):
+        campaign.went_live_at = _this_second()
+    _save(campaign, "campaigns")
+    version = CampaignVersion(campaign=campaign, number=1, created_by=known_user(by), **content)
+    _save(version, "campaigns")
+    campaign.version = version
+    campaign.save(update_fields=["version"])
+    return campaign
+
+
+def _check_content(campaign: Campaign, content: Mapping[str, str]) -> None:
+    """Refuse what could not be sent: the same rules as in the editor."""
+    if campaign.route == Campaign.Route.EVENT:
+        if EVENT_TYPE_REFUSES & set(content.get("event_type") or campaign.name):
+            raise SpecError(
+                _("The event type of “%(name)s” must not hold quotes, brackets, backslashes, bars or commas.")
+                % {"name": campaign.name}
+            )
+        return
+    try:
+        text.check_body(content.get("body", ""))
+    except text.BodyError as error:
+        raise SpecError(_("The text of “%(name)s”: %(error)s") % {"name": campaign.name, "error": error}) from None
+
+
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+def _object(value: Any, where: str, known: tuple[str, ...], required: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise SpecError(_("“%(where)s” must hold a JSON object.") % {"where": where})
+    for name in value:
+        if name not in known:
+            raise SpecError(
+                _("%(where)s: unknown field “%(field)s”. Known are: %(known)s.")
+                % {"where": where, "field": name, "known": ", ".join(known)}
+            )
+    for name in required:
+        if value.get(name) in (None, ""):
+            raise SpecError(_("%(where)s: “%(field)s” is missing.") % {"where": where, "field": name})
+    return dict(value)
+
+
+def _list(fields: Mapping[str, Any], name: str) -> list[Any]:
+    value = fields.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise SpecError(_("“%(field)s” must be a list.") % {"field": name})
+    return value
+
+
+def _parsed(value: Any, parse: Callable[[str], Any], where: str) -> Any:
+    try:
+        parsed = parse(value) if isinstance(value, str) else None
+    except ValueError:
+        parsed = None
+    if parsed is None:
+        raise SpecError(_("“%(field)s” is not a date or time in ISO form.") % {"field": where})
+    return parsed
+
+
+def _save(row: Any, where: str) -> None:
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        problems = [
+            f"“{name}”: {' '.join(sentences)}" if name != "__all__" else " ".join(sentences)
+            for name, sentences in error.message_dict.items()
+        ]
+        raise SpecError(f"{where}: {' '.join(problems)}") from None
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{where}: {error}") from None
+    row.save()
+
+
+def _user(by: Someone) -> Any:
+    return by if by is not None and by.is_authenticated else None

@@ -1,0 +1,29 @@
+"""Celery's side of messaging: each task is a wake-up for work that stands in the database."""
+
+from celery import shared_task
+from django.utils import timezone
+
+from attentive_integration.models import Heartbeat
+from messaging import tick, webhooks
+
+# Celery's tasks are short; what is left is taken by the next one.
+_SECONDS = 20.0
+
+
+@shared_task(name="messaging.tasks.send_due")
+def send_due() -> None:
+    """Turn new actions into messages and send what is due."""
+    tick.run_tick(seconds=_SECONDS)
+
+
+@shared_task(name="messaging.tasks.webhook_process")
+def webhook_process() -> None:
+    """Do what stored webhooks ask for beyond consent."""
+    webhooks.process_webhooks(limit=500)
+
+
+@shared_task(name="messaging.tasks.heartbeat")
+def heartbeat() -> None:
+    """Show that beat published and a worker ran: `readyz` looks at the age of both rows."""
+    for name in ("beat", "worker"):
+        Heartbeat.objects.update_or_create(name=name, defaults={"beat_at": timezone.now()})

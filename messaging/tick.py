@@ -1,0 +1,77 @@
+"""The CRON mechanism: one tick turns new actions into messages, sends what is due, and tells staff what is held.
+
+Any number of ticks may run at once; each takes what the others have not.
+"""
+
+import time
+from collections import Counter
+
+from django.core.mail import send_mail
+from django.db.models import Count, Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from attentive_integration.models import Heartbeat
+from loyalty import breakers
+from loyalty.models import Breaker, LoyaltyAction, SiteMembership
+from messaging import canary, queue
+from messaging.dispatch import send_due
+from messaging.models import Message
+from messaging.reasons import Code
+from messaging.triggers import match_actions
+from messaging.webhooks import process_webhooks
+
+# A tick ends before the next minute's begins.
+TICK_SECONDS = 50.0
+# How long new actions are matched before sending goes on.
+_MATCHING_SECONDS = 0.5
+
+
+def run_tick(*, seconds: float = TICK_SECONDS) -> None:
+    """Match, send and alert until nothing is due or the time is over."""
+    send_due(seconds=seconds, more_work=_match_and_process)
+    alert()
+    Heartbeat.objects.update_or_create(name="tick", defaults={"beat_at": timezone.now()})
+
+
+def _match_and_process() -> int:
+    until = time.monotonic() + _MATCHING_SECONDS
+    found = process_webhooks(limit=500)
+    canary.review()
+    while time.monotonic() < until and (matched := match_actions()):
+        found += matched
+    return found
+
+
+def counts() -> dict[str, int]:
+    """Return the number of messages in each state, and `left`: what will still be sent or decided by itself soon."""
+    by_state = Counter(dict(Message.objects.order_by().values_list("state").annotate(Count("pk"))))
+    again = Q(attempt_count__gt=0) & ~Q(reason=Code.QUIET_HOURS)
+    left = (
+        LoyaltyAction.objects.filter(processed_at=None).count()
+        + queue.due().count()
+        + Message.objects.filter(again, state=Message.State.QUEUED, due_at__gt=timezone.now()).count()
+        + Message.objects.filter(state__in=[Message.State.CLAIMED, Message.State.SENDING]).count()
+        + Message.objects.filter(state=Message.State.HELD, reason=Code.VENDOR_DOWN).count()
+    )
+    return {**{state: by_state[state] for state in Message.State.values}, "left": left}
+
+
+def alert() -> None:
+    """Tell the people of a site, once, why its texts are held."""
+    for breaker in breakers.take_alerts():
+        if addresses := _people_of(breaker):
+            send_mail(
+                _("Texts of %(site)s are held") % {"site": breaker.site.client_name},
+                f"{breaker.sentence}\n\n"
+                + _("Nothing is lost: the texts wait until they expire, and go on once the cause is gone."),
+                None,
+                addresses,
+                fail_silently=True,
+            )
+
+
+def _people_of(breaker: Breaker) -> list[str]:
+    roles = [SiteMembership.Role.MANAGER, SiteMembership.Role.ADMIN]
+    members = SiteMembership.objects.filter(site=breaker.site, role__in=roles, user__is_active=True)
+    return [address for address in members.values_list("user__email", flat=True).distinct() if address]

@@ -1,0 +1,76 @@
+import time
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from attentive_integration import rate_limit
+from attentive_integration.models import RateLimit
+
+pytestmark = pytest.mark.django_db
+
+
+def most_in_a_second(times: list[float]) -> int:
+    times = sorted(times)
+    return max(sum(start <= moment < start + 1 for moment in times) for start in times)
+
+
+def test_blocks_handed_to_several_processes_keep_the_limit_in_any_sliding_second() -> None:
+    slots: list[float] = []
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        for _process in range(3):
+            reservation = rate_limit.reserve("token", 50, 7)
+            if reservation is not None:
+                slots += reservation.slots
+        time.sleep(0.01)
+    assert most_in_a_second(slots) <= 50
+    assert len(slots) >= 3 * 50 * 0.95
+
+
+def test_a_reservation_never_reaches_further_than_the_horizon() -> None:
+    slots: list[float] = []
+    while (reservation := rate_limit.reserve("token", 10, 100)) is not None:
+        slots += reservation.slots
+    assert slots[-1] - time.monotonic() <= rate_limit.HORIZON
+    assert len(slots) == 5
+    assert rate_limit.available("token", 10) <= 0
+    assert rate_limit.reserve("another token", 10, 1) is not None
+
+
+def test_items_are_paced_evenly() -> None:
+    began = time.monotonic()
+    moments = [time.monotonic() - began for _ in rate_limit.paced("token", 20, range(30))]
+    assert len(moments) == 30
+    assert most_in_a_second(moments) <= 20
+    assert moments[-1] >= 29 / 20
+    assert moments[-1] <= 29 / 20 / 0.9
+
+
+def test_a_late_slot_is_dropped_unless_the_second_before_was_idle() -> None:
+    fresh = rate_limit.reserve("token", 100, 5)
+    assert fresh is not None
+    close = rate_limit.reserve("token", 100, 5)
+    assert close is not None
+    time.sleep(0.3)
+    assert close.is_late(close.slots[0])
+    RateLimit.objects.update(next_slot_at=timezone.now() - timedelta(seconds=5))
+    idle = rate_limit.reserve("token", 100, 1)
+    assert idle is not None
+    time.sleep(0.3)
+    assert not idle.is_late(idle.slots[0])
+
+
+def test_a_block_stops_the_key_and_no_other() -> None:
+    rate_limit.reserve("ours", 100, 1)
+    rate_limit.block("ours", 60)
+    rate_limit.block("ours", 1)
+    assert rate_limit.reserve("ours", 100, 1) is None
+    assert rate_limit.reserve("theirs", 100, 1) is not None
+
+
+def test_no_limit_needs_no_row() -> None:
+    reservation = rate_limit.reserve("token", 1_000_000, 500)
+    assert reservation is not None
+    assert len(reservation.slots) == 500
+    assert not RateLimit.objects.exists()
