@@ -221,6 +221,10 @@ def _with_members(site: Site, items: list[_Item], results: dict[int, Result]) ->
             item.member = by_phone.get(item.phone) or fresh.setdefault(item.phone, _new_member(site, item))
         else:
             item.member = by_external_id.get(item.external_id) or by_email.get(item.email)
+            if item.member is None:
+                # An earlier item of the same call may have introduced the person.
+                item.phone = next((new.phone for new in fresh.values() if _is_meant(item, new)), "")
+                item.member = fresh.get(item.phone)
         if item.member is None:
             results[item.position] = Result(
                 item.activity_id,
@@ -241,6 +245,12 @@ def _with_members(site: Site, items: list[_Item], results: dict[int, Result]) ->
                     replaced.append(old)
         Member.objects.bulk_update(replaced, ["replaced_by"])
     return [item for item in items if item.member is not None]
+
+
+def _is_meant(item: _Item, member: Member) -> bool:
+    if item.external_id:
+        return member.external_id == item.external_id
+    return member.email == item.email
 
 
 def _new_member(site: Site, item: _Item) -> Member:

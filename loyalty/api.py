@@ -14,7 +14,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
-from ninja import NinjaAPI, Schema
+from ninja import NinjaAPI, Schema, Status
 from ninja.errors import HttpError
 from ninja.security import HttpBearer
 
@@ -137,13 +137,13 @@ def _wake_tick() -> Callable[[], None]:
     response={202: ActionResults, **_PROBLEMS},
     openapi_extra=_body_of(actions.FIELDS, ("activity_id", "action")),
 )
-def post_actions(request: HttpRequest, site_id: str) -> tuple[int, Any]:
+def post_actions(request: HttpRequest, site_id: str) -> Status[Any]:
     """Record one action or up to 1,000; each is answered accepted, duplicate, conflict or rejected."""
     site: Site = request.auth  # type: ignore[attr-defined]
     results = actions.record_actions(site, _items(request))
     if any(result.status == "accepted" for result in results):
         transaction.on_commit(_wake_tick())
-    return 202, {"results": [vars(result) for result in results]}
+    return Status(202, {"results": [vars(result) for result in results]})
 
 
 @api.exception_handler(HttpError)

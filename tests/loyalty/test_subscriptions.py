@@ -1,0 +1,201 @@
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from attentive_integration.sandbox.process import SandboxProcess
+from loyalty import consent, stops, subscriptions, tokens
+from loyalty.models import AccessToken, Breaker, Consent, ConsentEvent, Member, Site
+from tests.factories import make_consent, make_member, make_sign_up_source
+from tests.messaging.world import World
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world(sandbox: SandboxProcess) -> World:
+    return ready(World(sandbox))
+
+
+def ready(world: World) -> World:
+    make_sign_up_source(world.site)
+    return world
+
+
+def waiting(world: World, **fields: Any) -> Member:
+    member = make_member(world.site, **fields)
+    make_consent(member, Consent.State.TO_ASK)
+    return member
+
+
+def state_of(member: Member) -> str:
+    return consent.state_of(member.site, member.phone)
+
+
+def asked(world: World) -> list[str]:
+    return [record["phone"] for record in world.sandbox.ledger("SUBSCRIBE") if record["company"] == world.company]
+
+
+def test_whoever_may_be_texted_already_is_not_asked(world: World) -> None:
+    known, new = waiting(world), waiting(world)
+    world.sandbox.add_subscribers(world.company, [known.phone])
+    counts = subscriptions.subscribe_due(world.site)
+    assert asked(world) == [new.phone]
+    assert (counts["already_subscribed"], counts["requested"], counts["left"]) == (1, 1, 0)
+    # Nobody has to answer Y at this company, so eligibility confirms at once.
+    assert (state_of(known), state_of(new)) == ("SUBSCRIBED", "SUBSCRIBED")
+    assert world.sandbox.texts(world.company, known.phone) == []
+
+
+def test_with_double_opt_in_a_person_is_asked_once_and_waited_for(world: World) -> None:
+    world.sandbox.configure_company(world.company, double_opt_in=True)
+    member = waiting(world)
+    for _ in range(3):
+        subscriptions.subscribe_due(world.site)
+    assert asked(world) == [member.phone]
+    assert state_of(member) == "REQUESTED"
+    world.sandbox.reply(world.company, member.phone, "Y")
+    Consent.objects.update(checked_at=timezone.now() - timedelta(hours=2))
+    subscriptions.subscribe_due(world.site)
+    assert state_of(member) == "SUBSCRIBED"
+
+
+@pytest.mark.parametrize("kind", ["reset_after", "close_after", "status_after"])
+def test_an_unclear_answer_is_cleared_up_by_eligibility_and_not_by_asking_again(world: World, kind: str) -> None:
+    member = waiting(world)
+    world.sandbox.add_fault("/v1/subscriptions", kind, method="POST")
+    counts = subscriptions.subscribe_due(world.site)
+    assert counts["unclear"] == 1
+    assert asked(world) == [member.phone]
+    assert state_of(member) == "SUBSCRIBED"
+
+
+def test_a_busy_vendor_is_asked_again_later(world: World) -> None:
+    member = waiting(world)
+    world.sandbox.add_fault("/v1/subscriptions", "status", times=2, status=429, retry_after="1", method="POST")
+    world.sandbox.add_fault("/v1/subscriptions", "status", times=1, status=503, method="GET")
+    counts = subscriptions.subscribe_due(world.site)
+    assert counts["retried"] == 3
+    assert asked(world) == [member.phone]
+    assert state_of(member) == "SUBSCRIBED"
+
+
+def test_a_refusal_takes_the_row_out_with_its_sentence(world: World) -> None:
+    member = waiting(world)
+    world.sandbox.add_fault("/v1/subscriptions", "status", status=400, method="POST")
+    counts = subscriptions.subscribe_due(world.site)
+    assert (counts["refused"], counts["left"]) == (1, 0)
+    row = Consent.objects.get(address=member.phone)
+    assert row.state == "UNKNOWN"
+    assert "sign-up source" in row.detail
+
+
+def test_a_refused_key_stops_the_queue_and_loses_nobody(world: World) -> None:
+    members = [waiting(world) for _ in range(5)]
+    world.sandbox.configure_company(world.company, refused=["app"])
+    counts = subscriptions.subscribe_due(world.site)
+    assert counts["left"] == 5
+    assert Breaker.objects.get().token_kind == "ATTENTIVE_APP"
+    assert asked(world) == []
+    world.sandbox.configure_company(world.company, refused=[])
+    tokens.set_token(world.site, AccessToken.Kind.ATTENTIVE_APP, f"app-{world.company}")
+    Consent.objects.update(due_at=None)
+    assert subscriptions.subscribe_due(world.site)["left"] == 0
+    assert sorted(asked(world)) == sorted(member.phone for member in members)
+
+
+def test_an_opt_out_while_waiting_is_obeyed(world: World) -> None:
+    member = waiting(world)
+    consent.opt_out(world.site, member.phone)
+    subscriptions.subscribe_due(world.site)
+    assert asked(world) == []
+    assert state_of(member) == "UNSUBSCRIBED"
+
+
+def test_the_other_site_is_not_touched(sandbox: SandboxProcess) -> None:
+    ours, theirs = ready(World(sandbox)), ready(World(sandbox))
+    mine, other = waiting(ours), waiting(theirs)
+    subscriptions.subscribe_due(ours.site)
+    assert (state_of(mine), state_of(other)) == ("SUBSCRIBED", "TO_ASK")
+    assert asked(theirs) == []
+    assert subscriptions.sites_with_waiting_members() == [theirs.site.pk]
+
+
+def test_test_mode_asks_guests_only(sandbox: SandboxProcess) -> None:
+    world = ready(World(sandbox, state=Site.State.TEST))
+    guest, other = waiting(world), waiting(world)
+    Site.objects.filter(pk=world.site.pk).update(guest_phones=[guest.phone])
+    world.site.refresh_from_db()
+    subscriptions.subscribe_due(world.site)
+    assert asked(world) == [guest.phone]
+    assert state_of(other) == "TO_ASK"
+
+
+def test_the_e_mail_goes_along_only_where_the_site_says_so(sandbox: SandboxProcess) -> None:
+    silent, open_ = ready(World(sandbox)), ready(World(sandbox, subscribe_email=True))
+    for world in (silent, open_):
+        waiting(world, email="ada@example.com")
+        subscriptions.subscribe_due(world.site)
+    emails = {
+        record["company"]: record["body"]["user"].get("email")
+        for record in sandbox.ledger("SUBSCRIBE")
+        if record["company"] in (silent.company, open_.company)
+    }
+    assert emails == {silent.company: None, open_.company: "ada@example.com"}
+
+
+def test_the_pace_of_the_vendor_is_kept(world: World) -> None:
+    for _ in range(25):
+        waiting(world)
+    began = time.monotonic()
+    counts = subscriptions.subscribe_due(world.site)
+    assert counts["requested"] == 25
+    assert counts["retried"] == 0
+    assert time.monotonic() - began >= 24 / 10
+    assert ConsentEvent.objects.filter(to_state="REQUESTED").count() == 25
+
+
+def test_a_site_that_is_not_ready_says_what_is_missing(sandbox: SandboxProcess) -> None:
+    world = World(sandbox)
+    waiting(world)
+    with pytest.raises(subscriptions.CannotSubscribe, match="sign-up source ID"):
+        subscriptions.subscribe_due(world.site)
+    with pytest.raises(CommandError, match="sign-up source ID"):
+        call_command("subscribe_members", "--site", world.site.site_id)
+    with pytest.raises(CommandError, match="no site"):
+        call_command("subscribe_members", "--site", "absent")
+    ready(world)
+    stops.stop(None, by=None)
+    with pytest.raises(subscriptions.CannotSubscribe, match="stopped"):
+        subscriptions.subscribe_due(world.site)
+    for state, word in ((Site.State.DRAFT, "draft"), (Site.State.PAUSED, "paused")):
+        world.site.state = state
+        with pytest.raises(subscriptions.CannotSubscribe, match=word):
+            subscriptions.subscribe_due(world.site)
+
+
+# --- Unsubscribing ----------------------------------------------------------------------------------------------------
+
+
+def unsubscribed(world: World) -> list[str]:
+    return [record["phone"] for record in world.sandbox.ledger("UNSUBSCRIBE") if record["company"] == world.company]
+
+
+def test_staff_take_a_person_out_here_and_at_attentive_once(world: World) -> None:
+    member = world.subscriber()
+    done = subscriptions.unsubscribe(world.site, member.phone)
+    assert (done.state, done.attentive) == ("UNSUBSCRIBED", "done")
+    again = subscriptions.unsubscribe(world.site, member.phone)
+    assert (again.state, again.attentive) == ("UNSUBSCRIBED", "already")
+    assert unsubscribed(world) == [member.phone]
+
+
+def test_the_opt_out_here_stands_whatever_attentive_says(world: World) -> None:
+    member = world.subscriber()
+    world.sandbox.add_fault("/v1/subscriptions/unsubscribe", "status", status=500)
+    done = subscriptions.unsubscribe(world.site, member.phone)
+    assert (done.state, done.attentive) == ("UNSUBSCRIBED", "unclear")
+    assert state_of(member) == "UNSUBSCRIBED"
