@@ -153,8 +153,9 @@ def run_export(job: ExportJob, write: Writer | None = None) -> ExportJob:
     if not _claim(job):
         job.refresh_from_db()
         return job
-    work = _work_folder(job)
+    work = settings.DATA_DIR / "unfinished-exports" / f"{job.pk}-{job.fence}"
     try:
+        _make_private(work, job)
         with _Heartbeat(job) as heartbeat:
             manifest = write(job, work / "files", heartbeat.progress)
             heartbeat.progress(manifest["rows"])
@@ -203,19 +204,15 @@ def _end(job: ExportJob, state: str, **fields: Any) -> bool:
     return _mine(job).update(state=state, ended_at=timezone.now(), lease_until=None, **fields) == 1
 
 
-def _work_folder(job: ExportJob) -> Path:
-    """Return a private folder for the job at hand, without what a worker that died may have left of it."""
-    root = settings.DATA_DIR / "exports"
+def _make_private(work: Path, job: ExportJob) -> None:
+    """Make the folder in which the job works, and remove what a worker that died may have left of it."""
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in root.glob(f"{job.pk}-*"):
+        work.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for old in work.parent.glob(f"{job.pk}-*"):
             shutil.rmtree(old, ignore_errors=True)
-        work = root / f"{job.pk}-{job.fence}"
         work.mkdir(mode=0o700)
     except OSError as error:
-        _end(job, State.FAILED, error=sentence_of(error, root))
-        raise
-    return work
+        raise ExportFailed(sentence_of(error, work.parent)) from error
 
 
 class _Heartbeat:
