@@ -228,7 +228,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_ROUTES = {
     "messaging.tasks.send_*": {"queue": "send"},
     "loyalty.tasks.import_*": {"queue": "import"},
-    "loyalty.tasks.export_*": {"queue": "export"},
+    "messaging.tasks.export_*": {"queue": "export"},
     "messaging.tasks.webhook_*": {"queue": "webhook"},
 }
 CELERY_TIMEZONE = "UTC"
@@ -236,6 +236,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "send what is due": {"task": "messaging.tasks.send_due", "schedule": 5.0, "options": {"expires": 5}},
     "ask waiting members": {"task": "loyalty.tasks.subscribe_waiting", "schedule": 20.0, "options": {"expires": 20}},
+    "carry out exports": {"task": "messaging.tasks.export_due", "schedule": 30.0, "options": {"expires": 30}},
     "heartbeat": {"task": "messaging.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
 }
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 from django.db import connection, transaction
@@ -31,6 +33,11 @@ def stream_lines(sql: str, parameters: Sequence[Any]) -> Iterator[list[bytes]]:
         cursor.execute(sql, parameters)
         while rows := cursor.fetchmany(_CHUNK):
             yield [b"%s\n" % text.encode() for (text,) in rows]
+
+
+def in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
+    """Return a time of `stream_rows` in a zone. SQLite hands times over in UTC without saying so."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(zone)
 
 
 def _copied_lines(sql: str, parameters: Sequence[Any]) -> Iterator[list[bytes]]:

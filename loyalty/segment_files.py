@@ -9,7 +9,6 @@ the files with rows and SHA-256, and says who was left out and why.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import date, datetime
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from loyalty.export_files import (
     spreadsheet_rows,
 )
 from loyalty.models import Consent, ExportJob, Member, Segment, Site
-from loyalty.query_streams import stream_lines, stream_rows
+from loyalty.query_streams import in_zone, stream_lines, stream_rows
 from loyalty.reach import in_allowed_country
 from loyalty.segment_rules import condition
 from loyalty.segments import members_of
@@ -241,7 +240,7 @@ def _write_sheet(
         for *cells, joined_at, state in stream_rows(sql, parameters):
             can_be_texted = state == _REACHABLE
             reachable += can_be_texted
-            yield (*cells, _day(joined_at, zone), "yes" if can_be_texted else "no", why[state])
+            yield (*cells, in_zone(joined_at, zone).date(), "yes" if can_be_texted else "no", why[state])
 
     header = spreadsheet_header([*columns, "reachable", "why"])
     with publication(folder, _numbered(folder, stem, _always), header=header, rows_per_file=rows_per_file) as target:
@@ -250,10 +249,6 @@ def _write_sheet(
             report(target.parts.rows)
         facts |= {"total": target.parts.rows, "reachable": reachable, "left_out": {}}
         return _shown(target, stem, facts, _always)
-
-
-def _day(moment: datetime, zone: ZoneInfo) -> date:
-    return moment.astimezone(zone).date()
 
 
 # --- Names ------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from attentive_integration.models import Heartbeat
-from messaging import tick, webhooks
+from messaging import exports, tick, webhooks
 
 # Celery's tasks are short; what is left is taken by the next one.
 _SECONDS = 20.0
@@ -27,3 +27,10 @@ def heartbeat() -> None:
     """Show that beat published and a worker ran: `readyz` looks at the age of both rows."""
     for name in ("beat", "worker"):
         Heartbeat.objects.update_or_create(name=name, defaults={"beat_at": timezone.now()})
+
+
+# A large file takes minutes; the job's own lease tells whether its worker lives.
+@shared_task(name="messaging.tasks.export_due", soft_time_limit=3_500, time_limit=3_600)
+def export_due() -> None:
+    """Carry out the export jobs that wait, of segments, members and messages, and delete files whose time is over."""
+    exports.run_due()
