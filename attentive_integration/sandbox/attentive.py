@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from attentive_integration import phones
 from attentive_integration.sandbox import people
+from attentive_integration.sandbox.deliveries import check_url
 from attentive_integration.sandbox.http_server import Reply
 from attentive_integration.sandbox.routes import Call, Refused, addresses_of, route, text_of
 from attentive_integration.sandbox.state import (
@@ -346,6 +347,10 @@ def _hook(call: Call) -> Webhook:
 
 def _hook_url(data: dict[str, Any]) -> str:
     url = text_of(data, "url")
+    try:
+        check_url(url)
+    except ValueError:
+        raise Refused(400, "url is not valid") from None
     parts = urlsplit(url)
     # The real one wants https; a product under test runs on this machine without it.
     if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attentive_integration import phones
 from attentive_integration.sandbox import people
+from attentive_integration.sandbox.deliveries import check_url
 from attentive_integration.sandbox.faults import DOWN, KINDS, FaultError
 from attentive_integration.sandbox.http_server import BadRequest, Reply, Request
 from attentive_integration.sandbox.routes import Refused
@@ -111,6 +112,9 @@ class Control:
             case "GET", ["sandbox", "companies", key, "phones"]:
                 people_of = self._state.company(key).subscribers.values()
                 return Reply(200, {person.address: _person(person) for person in people_of})
+            case "GET", ["sandbox", "companies", key, "segments"]:
+                members_of = self._state.company(key).segment_members.items()
+                return Reply(200, {external_id: sorted(members) for external_id, members in members_of})
             case "POST", ["sandbox", "companies", key]:
                 return self._configure(self._state.company(key), _object(request))
             case "POST", ["sandbox", "companies", key, "subscribers"]:
@@ -171,7 +175,7 @@ class Control:
         for name, kind in _TOKEN_FIELDS.items():
             company.tokens[kind] = fields.get(name) or company.tokens[kind]
         if "refused" in fields:
-            if not set(fields["refused"]) <= set(TokenKind):
+            if not all(kind in list(TokenKind) for kind in fields["refused"]):
                 raise ValueError("refused is a list of app, legacy and loyalty.")
             company.refused = {TokenKind(kind) for kind in fields["refused"]}
         self._state.register(company)
@@ -183,6 +187,8 @@ class Control:
         company.deliveries.jitter_seconds = fields.get("webhook_jitter_seconds", company.deliveries.jitter_seconds)
         company.deliveries.replay = fields.get("webhook_replay", company.deliveries.replay)
         webhook = company.webhooks.pop(_UNIVERSAL, None) or Webhook(_UNIVERSAL, "", f"signing-{company.key}")
+        if fields.get("webhook_url"):
+            check_url(fields["webhook_url"])
         webhook.url = fields.get("webhook_url", webhook.url)
         webhook.signing_key = fields.get("webhook_signing_key", webhook.signing_key)
         webhook.events = fields.get("webhook_events", webhook.events)
@@ -280,7 +286,7 @@ def _company(company: Company) -> dict[str, Any]:
         "webhooks": company.deliveries.as_json(),
         "people": len(company.subscribers),
         "counters": company.counters,
-        "segments": {key: sorted(members) for key, members in list(company.segment_members.items())[:20]},
+        "segments": {key: len(members) for key, members in company.segment_members.items()},
     }
 
 

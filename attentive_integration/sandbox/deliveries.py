@@ -29,6 +29,17 @@ class Delivery:
     repeats: int = 0
 
 
+def check_url(url: str) -> None:
+    """Raise ValueError unless events can be sent to this address."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isascii()
+    except ValueError:  # a port that is none, or half a bracket
+        usable = False
+    if not usable:
+        raise ValueError("The address of a webhook begins with http:// or https:// and names a host.")
+
+
 class Deliveries:
     """The queue and the workers of one company. `jitter_seconds` and `replay` disturb the order and double events."""
 

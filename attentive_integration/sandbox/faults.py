@@ -63,7 +63,6 @@ class Fault:
             and path.startswith(self.path)
             and (not self.method or self.method == method)
             and (not self.company or self.company == company)
-            and (self.times is None or self.fired < self.times)
             and random.random() < self.probability
         )
 
@@ -123,6 +122,8 @@ class Faults:
             raise FaultError("times, probability, status and seconds of a fault are numbers.") from None
         if not (200 <= fault.status <= 599 and 0 <= fault.probability <= 1 and 0 <= fault.seconds <= 86_400):
             raise FaultError("A status is 200 to 599, a probability 0 to 1, and seconds are at most a day.")
+        if fault.times is not None and fault.times < 1:
+            raise FaultError("A fault happens at least once.")
         if not all(character.isprintable() for character in fault.retry_after):
             raise FaultError("Retry-After is one line.")
         self._faults.append(fault)

@@ -116,6 +116,10 @@ class SandboxProcess:
         """Return each address of a company with its `subscriptions` and its `screen`, oldest text first."""
         return self._call("GET", f"/sandbox/companies/{quote(company)}/phones")
 
+    def segments(self, company: str) -> dict[str, list[str]]:
+        """Return the members of each of the company's segments at Attentive, by external id."""
+        return self._call("GET", f"/sandbox/companies/{quote(company)}/segments")
+
     def texts(self, company: str, phone: str) -> list[str]:
         """Return the texts that a phone got from the company, the company's name in front."""
         screen = self.phones(company).get(phone, {}).get("screen", [])

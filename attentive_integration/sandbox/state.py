@@ -56,7 +56,7 @@ class Subscriber:
     address: str
     external_id: int
     subscriptions: dict[str, str] = field(default_factory=dict)
-    screen: deque[Bubble] = field(default_factory=lambda: deque(maxlen=KEPT_BUBBLES))
+    screen: list[Bubble] = field(default_factory=list)
     attributes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -187,6 +187,7 @@ class State:
     def show(self, company: Company, subscriber: Subscriber, side: Side, text: str, **more: str) -> None:
         """Put a bubble on a person's screen and the phone in front of the others."""
         subscriber.screen.append(Bubble(now_ms(), side, text, **more))
+        del subscriber.screen[:-KEPT_BUBBLES]
         place = (company.key, subscriber.address)
         self.recent[place] = None
         self.recent.move_to_end(place)

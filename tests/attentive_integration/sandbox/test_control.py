@@ -33,6 +33,9 @@ def test_a_foreign_page_cannot_work_the_switches(sandbox, ask):
         ("/sandbox/companies/harbor", {"colour": "red"}),
         ("/sandbox/companies/harbor", {"name": 5}),
         ("/sandbox/companies/harbor", {"refused": ["everything"]}),
+        ("/sandbox/companies/harbor", {"refused": [[]]}),
+        ("/sandbox/companies/harbor", {"webhook_url": "http://127.0.0.1:99999999/"}),
+        ("/sandbox/companies/harbor", {"webhook_url": "ftp://127.0.0.1/"}),
         ("/sandbox/companies/har%20bor", {}),
         ("/sandbox/companies/harbor/subscribers", {"phones": ["7705550101"]}),
         ("/sandbox/companies/harbor/subscribers", {"phones": [ADA], "type": "ANY"}),
@@ -99,3 +102,11 @@ def test_the_phones_and_the_switches_work_in_a_browser(sandbox, company, ask):
         expect(page.locator("#faults li")).to_have_count(0, timeout=8_000)
         assert errors == []
     assert sandbox.phones(company)[ADA]["subscriptions"] == {"MARKETING": "UNSUBSCRIBED"}
+
+
+def test_a_screen_keeps_its_latest_texts(sandbox, company):
+    sandbox.add_subscribers(company, [ADA])
+    for number in range(45):
+        sandbox.reply(company, ADA, f"hello {number}")
+    screen = sandbox.phones(company)[ADA]["screen"]
+    assert [bubble["text"] for bubble in screen] == [f"hello {number}" for number in range(5, 45)]

@@ -23,7 +23,7 @@ def test_members_are_added_and_removed_in_bulk(sandbox, company, client):
     assert client.find_segment("gold-2") is None
     client.add_segment_members("gold-1", [ADA, GRACE])
     client.remove_segment_members("gold-1", [GRACE])
-    assert sandbox.company(company)["segments"] == {"gold-1": [ADA]}
+    assert sandbox.segments(company) == {"gold-1": [ADA]}
 
 
 def test_a_job_is_in_progress_first_and_its_file_tells_each_member(sandbox, company, ask):
@@ -41,6 +41,7 @@ def test_a_job_is_in_progress_first_and_its_file_tells_each_member(sandbox, comp
     with urlopen(done["url"]) as file:
         lines = [json.loads(line) for line in file]
     assert [line["response"]["status"] for line in lines] == ["ACCEPTED", "FAILED", "ACCEPTED", "FAILED"]
+    assert sandbox.segments(company) == {"gold-1": [ADA, "ada@example.com"]}
 
 
 def test_bulk_needs_a_known_segment_and_at_most_10000_members(company, ask, client):
