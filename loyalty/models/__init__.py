@@ -1,5 +1,5 @@
 from .actions import ActionType, LoyaltyAction
-from .jobs import ExportJob, ImportJob
+from .jobs import ExportJob, ImportIssue, ImportJob, MemberChange
 from .members import Consent, ConsentEvent, Member
 from .segments import Segment, SegmentMember
 from .sites import AccessToken, AuditEntry, Breaker, SendingStop, SignUpSource, Site, SiteMembership
@@ -12,9 +12,11 @@ __all__ = [
     "Consent",
     "ConsentEvent",
     "ExportJob",
+    "ImportIssue",
     "ImportJob",
     "LoyaltyAction",
     "Member",
+    "MemberChange",
     "Segment",
     "SegmentMember",
     "SendingStop",

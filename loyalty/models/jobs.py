@@ -7,6 +7,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .members import Member
 from .scope import SiteScopedQuerySet
 from .segments import Segment
 from .sites import Site
@@ -109,3 +110,47 @@ class ExportJob(Job):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} · {self.get_format_display()}"
+
+
+class MemberChange(models.Model):
+    """What an import changed in a member that stood there before, kept so that it can be undone."""
+
+    site_path = "job__site"
+
+    job = models.ForeignKey(ImportJob, models.CASCADE, related_name="changes")
+    member = models.ForeignKey(Member, models.CASCADE, related_name="+")
+    # Field → [old, new].
+    changes = models.JSONField()
+
+    objects = SiteScopedQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.job_id}:{self.member_id}"
+
+
+class ImportIssue(models.Model):
+    """A row of a file that staff must look at: rejected, or taken with a remark."""
+
+    class Kind(models.TextChoices):
+        REJECTED = "REJECTED", _("Rejected")
+        DUPLICATE = "DUPLICATE", _("Duplicate")
+        CONFLICT = "CONFLICT", _("Conflict")
+
+    site_path = "job__site"
+
+    job = models.ForeignKey(ImportJob, models.CASCADE, related_name="issues", db_index=False)
+    kind = models.CharField(_("kind"), max_length=9, choices=Kind.choices)
+    line = models.PositiveBigIntegerField(_("line"))
+    field = models.CharField(_("field"), max_length=220, blank=True)
+    code = models.CharField(_("code"), max_length=40)
+    reason = models.TextField(_("reason"))
+    # The cells as they stand in the file.
+    cells = models.JSONField(default=list)
+
+    objects = SiteScopedQuerySet.as_manager()
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["job", "kind", "id"], name="issue_of_job")]
+
+    def __str__(self) -> str:
+        return f"{self.line}: {self.code}"

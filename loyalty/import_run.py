@@ -1,0 +1,325 @@
+"""Runs an import slice by slice: one transaction for the rows of a slice, its counters and the place to go on from.
+
+A worker owns a job by a lease, and proves it with the job's fence in every write. Whoever finds a lease that has run
+out goes on from the last committed slice, and ends where an undisturbed run would have ended.
+"""
+
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone, translation
+from django.utils.translation import gettext as _
+
+from loyalty import audit
+from loyalty.import_work import Applied, Prepared, Work, work_for
+from loyalty.models import ImportIssue, ImportJob, Site
+from loyalty.rejects import write_rejects
+from loyalty.row_cleaning import Issue
+from loyalty.rows import Dialect, ImportRefused, slices
+
+State = ImportJob.State
+Phase = ImportJob.Phase
+Kind = ImportIssue.Kind
+COUNTERS = ("created", "updated", "unchanged", "duplicate", "rejected")
+
+_LEASE = timedelta(seconds=60)
+_POLL_SECONDS = 0.5
+# How often a slice is tried again after somebody else wrote the same members, and how many examples are shown.
+_ATTEMPTS = 5
+_EXAMPLES = 5
+T = TypeVar("T")
+
+
+class _LeaseLost(Exception):
+    """Another worker has taken the job over."""
+
+
+def due_jobs() -> QuerySet[Any]:
+    """Return the jobs that a worker should run: asked for, or left by a worker whose lease has run out."""
+    asked = Q(state=State.PENDING, phase__in=(Phase.CHECK, Phase.IMPORT))
+    return ImportJob.objects.filter(asked | Q(state=State.RUNNING, lease_until__lt=timezone.now())).order_by("pk")
+
+
+def job_ahead(job: ImportJob) -> ImportJob | None:
+    """Return the import of the same site that this one has to wait for, None when it may run."""
+    others = ImportJob.objects.filter(site=job.site_id, phase=Phase.IMPORT, state=State.RUNNING).exclude(pk=job.pk)
+    return next((other for other in others.order_by("pk") if not _is_left(other)), None)
+
+
+def check_import(job: ImportJob, *, deadline: float | None = None) -> ImportJob:
+    """Go through the whole file and fill the job's counters and findings as the import would; writes no member.
+
+    Ends as COMPLETE in the phase CHECK. With a `deadline` (time.monotonic()) it may end PENDING, to be called again.
+    """
+    return _run(job, Phase.CHECK, deadline=deadline, waiting=None)
+
+
+def run_import(
+    job: ImportJob, *, deadline: float | None = None, waiting: Callable[[ImportJob], None] | None = None
+) -> ImportJob:
+    """Import the file, or go on with it, and return the job as it stands then.
+
+    Two imports of one site never overlap: with `waiting`, that is called once with the other job and this one waits;
+    without it the job stays PENDING. With a `deadline` (time.monotonic()) it may end PENDING, to be called again.
+    """
+    return _run(job, Phase.IMPORT, deadline=deadline, waiting=waiting)
+
+
+def _run(
+    job: ImportJob, phase: str, *, deadline: float | None, waiting: Callable[[ImportJob], None] | None
+) -> ImportJob:
+    said = False
+    while not _claim(job, phase):
+        job.refresh_from_db()
+        ahead = job_ahead(job)
+        if waiting is None or job.state not in (State.PENDING, State.RUNNING) or job.phase != phase:
+            return job
+        if ahead is not None and not said:
+            waiting(ahead)
+            said = True
+        if job.cancel_asked_at is not None:
+            _end(job, State.CANCELLED)
+            return job
+        if deadline is not None and time.monotonic() > deadline:
+            return job
+        time.sleep(_POLL_SECONDS)
+    try:
+        _work_through(job, phase, deadline)
+    except _LeaseLost:
+        pass
+    except ImportRefused as refusal:
+        _end(job, State.FAILED, error=str(refusal))
+    except (OperationalError, InterfaceError):
+        # The database is away: the lease runs out, and the next worker goes on from the last slice.
+        raise
+    except Exception:
+        _end(
+            job,
+            State.FAILED,
+            error=_(
+                "An unexpected error stopped this import. What was written is kept; import the file again to go on."
+            ),
+        )
+        raise
+    job.refresh_from_db()
+    return job
+
+
+# --- Owning a job -----------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def _claim(job: ImportJob, phase: str) -> bool:
+    """Make this process the owner of the job, if it may run now; the job object is then as stored."""
+    # One decision at a time per site; new members may still be written meanwhile.
+    Site.objects.select_for_update(no_key=True).get(pk=job.site_id)
+    job.refresh_from_db()
+    checked = job.state == State.COMPLETE and job.phase == Phase.CHECK
+    left = job.state == State.RUNNING and _is_left(job)
+    if not (job.state == State.PENDING or checked or left) or job.cancel_asked_at is not None:
+        return False
+    if job.state == State.RUNNING and job.phase != phase:
+        return False
+    if phase == Phase.IMPORT and job_ahead(job) is not None:
+        return False
+    if job.checkpoint.get("phase") != phase:
+        _begin(job, phase)
+    job.state, job.phase = State.RUNNING, phase
+    job.fence += 1
+    job.lease_until = timezone.now() + _LEASE
+    job.checkpoint["owner"] = _owner()
+    job.save()
+    return True
+
+
+def _begin(job: ImportJob, phase: str) -> None:
+    """Start from the first row, with all counters at zero."""
+    dialect = Dialect.from_json(job.dialect)
+    job.issues.all().delete()
+    for counter in ("read", *COUNTERS):
+        setattr(job, counter, 0)
+    job.bytes_done, job.findings, job.error, job.rejects_file = 0, {}, "", ""
+    job.started_at, job.ended_at = timezone.now(), None
+    job.checkpoint = {"phase": phase, "offset": dialect.body, "line": dialect.body_line}
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _is_left(job: ImportJob) -> bool:
+    """Tell whether nobody works on a RUNNING job: its lease has run out, or its process on this host has ended."""
+    if job.lease_until is None or job.lease_until < timezone.now():
+        return True
+    host, _colon, pid = str(job.checkpoint.get("owner", "")).rpartition(":")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _end(job: ImportJob, state: str, *, error: str = "") -> None:
+    rows = ImportJob.objects.filter(pk=job.pk, fence=job.fence, state__in=(State.PENDING, State.RUNNING))
+    if rows.update(state=state, error=error, lease_until=None, ended_at=timezone.now()):
+        job.refresh_from_db()
+        audit.record(
+            f"import.{state.lower()}", site=job.site, user=job.created_by, target=job.file_name,
+            new={name: getattr(job, name) for name in ("read", *COUNTERS)},
+        )  # fmt: skip
+
+
+# --- The work ---------------------------------------------------------------------------------------------------------
+
+
+def _work_through(job: ImportJob, phase: str, deadline: float | None) -> None:
+    work = work_for(job)
+    try:
+        with job.file.open("rb") as file:
+            for prepared in _ahead(_prepared(file, job, work)):
+                if _must_stop(job, deadline):
+                    return
+                retrying(partial(_apply, job, work, prepared, write=phase == Phase.IMPORT))
+    except FileNotFoundError:
+        raise ImportRefused(_("The uploaded file is no longer there. Upload it again.")) from None
+    finally:
+        work.close()
+    if _must_stop(job, None):
+        return
+    write_rejects(job)
+    _end(job, State.COMPLETE)
+
+
+def _prepared(file: Any, job: ImportJob, work: Work) -> Iterator[Prepared]:
+    """Yield the slices that are left; those before are prepared again, so that repeats of their phones are found."""
+    dialect = Dialect.from_json(job.dialect)
+    for piece in slices(file, dialect, offset=dialect.body, line=dialect.body_line):
+        prepared = work.prepare(piece)
+        if piece.offset > job.checkpoint["offset"]:
+            yield prepared
+
+
+def _must_stop(job: ImportJob, deadline: float | None) -> bool:
+    """End the job when staff asked for it; hand it back when this worker's time is over."""
+    mine = ImportJob.objects.filter(pk=job.pk, fence=job.fence, state=State.RUNNING)
+    asked = mine.values_list("cancel_asked_at", flat=True).first()
+    if asked is not None:
+        write_rejects(job)
+        _end(job, State.CANCELLED)
+        return True
+    if deadline is not None and time.monotonic() > deadline:
+        mine.update(state=State.PENDING, lease_until=None)
+        return True
+    return False
+
+
+def retrying(step: Callable[[], T]) -> T:
+    """Run a transaction again when another writer came between: a deadlock, or a member made at the same moment."""
+    for _attempt in range(_ATTEMPTS - 1):
+        with suppress(IntegrityError, OperationalError):
+            return step()
+        time.sleep(0.1)
+    return step()
+
+
+@transaction.atomic
+def _apply(job: ImportJob, work: Work, prepared: Prepared, *, write: bool) -> None:
+    now = timezone.now()
+    applied = work.apply(prepared, write=write, now=now)
+    _store_issues(job, applied.issues)
+    piece = prepared.piece
+    counters = {name: getattr(job, name) + applied.counts[name] for name in COUNTERS}
+    counters["read"] = job.read + len(piece.rows)
+    findings = _findings(job.findings, applied, prepared)
+    checkpoint = {**job.checkpoint, "offset": piece.offset, "line": piece.next_line}
+    mine = ImportJob.objects.filter(pk=job.pk, fence=job.fence, state=State.RUNNING)
+    if not mine.update(
+        **counters, findings=findings, checkpoint=checkpoint, bytes_done=piece.offset, lease_until=now + _LEASE
+    ):
+        raise _LeaseLost
+    transaction.on_commit(lambda: _remember(job, counters, findings, checkpoint))
+
+
+def _remember(job: ImportJob, counters: dict[str, int], findings: dict[str, Any], checkpoint: dict[str, Any]) -> None:
+    for name, value in counters.items():
+        setattr(job, name, value)
+    job.findings, job.checkpoint = findings, checkpoint
+
+
+def _store_issues(job: ImportJob, issues: list[Issue]) -> None:
+    ImportIssue.objects.bulk_create(
+        (
+            ImportIssue(
+                job=job, kind=issue.kind, line=issue.line, field=issue.field, code=issue.code, reason=issue.reason,
+                cells=list(issue.cells),
+            )
+            for issue in issues
+        ),
+        batch_size=1000,
+    )  # fmt: skip
+
+
+def _findings(before: dict[str, Any], applied: Applied, prepared: Prepared) -> dict[str, Any]:
+    """Return the job's findings with those of a slice: groups by what people must do, with counts and examples."""
+    groups = {key: dict(group) for key, group in before.get("groups", {}).items()}
+    for issue in applied.issues:
+        key = f"{issue.kind}:{issue.field}:{issue.code}"
+        group = groups.setdefault(
+            key, {"kind": issue.kind, "field": issue.field, "code": issue.code, "sentence": issue.reason, "count": 0,
+                  "examples": []}
+        )  # fmt: skip
+        group["count"] += 1
+        if len(group["examples"]) < _EXAMPLES:
+            group["examples"] = [*group["examples"], {"line": issue.line, "value": issue.value}]
+    return {**before, "groups": groups, "suspicious": prepared.suspicious}
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items while the next one is being made in a thread: databases work without holding up Python."""
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=1)
+    stop = threading.Event()
+    end = object()
+    language = translation.get_language()
+
+    def make() -> None:
+        try:
+            with translation.override(language):
+                for item in items:
+                    if not _put(waiting, item, stop):
+                        return
+            _put(waiting, end, stop)
+        except BaseException as error:
+            _put(waiting, error, stop)
+
+    thread = threading.Thread(target=make, name="import-reader", daemon=True)
+    thread.start()
+    try:
+        while (item := waiting.get()) is not end:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _put(waiting: "queue.Queue[Any]", item: Any, stop: threading.Event) -> bool:
+    while not stop.is_set():
+        with suppress(queue.Full):
+            waiting.put(item, timeout=0.2)
+            return True
+    return False

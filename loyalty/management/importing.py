@@ -1,0 +1,84 @@
+"""What the three import commands share: find the site, run the file to its end, and report."""
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import InterfaceError, OperationalError
+from django.utils.translation import gettext as _
+
+from loyalty import imports
+from loyalty.models import ImportJob, Site
+from loyalty.rejects import local_path
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--site", required=True, metavar="SITE_ID", help="Annex Cloud's number of the client site")
+    parser.add_argument("file", metavar="FILE", help="the CSV file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+
+def import_file(
+    command: BaseCommand, kind: str, options: Mapping[str, Any], job_options: dict[str, Any], *, dry_run: bool = False
+) -> ImportJob:
+    """Run a file to its end and return its job; raises `CommandError` with a sentence.
+
+    The same file with the same options, left unfinished by a process that died, goes on where it stopped.
+    """
+    site = Site.objects.filter(site_id=options["site"]).first()
+    if site is None:
+        raise CommandError(_("There is no site “%(site)s”. Check the Site ID.") % {"site": options["site"]})
+    path = Path(options["file"])
+    try:
+        with path.open("rb") as file:
+            job = imports.start_import(site, file, path.name, kind=kind, options=job_options, resume=not dry_run)
+    except OSError as error:
+        raise CommandError(
+            _("The file %(path)s cannot be read: %(why)s. Check its path.") % {"path": path, "why": error.strerror}
+        ) from None
+    except imports.ImportRefused as refusal:
+        raise CommandError(str(refusal)) from None
+    try:
+        if not job.mapping:
+            imports.set_mapping(job, imports.propose_mapping(job))
+        if dry_run:
+            imports.check_import(job)
+        else:
+            imports.run_import(job, waiting=lambda other: _say_waiting(command, other))
+    except imports.ImportRefused as refusal:
+        imports.discard(job)
+        raise CommandError(str(refusal)) from None
+    except (OperationalError, InterfaceError) as error:
+        raise CommandError(
+            _("The database did not answer. Run the same command again: it goes on where it stopped.")
+        ) from error
+    if dry_run:
+        imports.discard(job)
+    if job.state != ImportJob.State.COMPLETE:
+        raise CommandError(job.error or _("The import was cancelled. What was written until then is kept."))
+    return job
+
+
+def _say_waiting(command: BaseCommand, other: ImportJob) -> None:
+    command.stderr.write(
+        _("Waiting for another import of this site to end (%(file)s, %(read)s rows so far).")
+        % {"file": other.file_name, "read": other.read}
+    )
+
+
+def report(command: BaseCommand, options: Mapping[str, Any], job: ImportJob, counts: dict[str, int]) -> None:
+    """Print the counts, for people or as JSON."""
+    rejects_file = local_path(job)
+    if options["json"]:
+        command.stdout.write(json.dumps({**counts, "rejects_file": rejects_file}))
+        return
+    for warning in job.findings.get("suspicious", []):
+        command.stderr.write(warning)
+    command.stdout.write(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    for group in job.findings.get("groups", {}).values():
+        command.stdout.write(f"{group['count']:,} × {group['sentence']}")
+    if rejects_file:
+        command.stdout.write(_("Rejected rows, to mend and import again: %(path)s") % {"path": rejects_file})

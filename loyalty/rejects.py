@@ -1,0 +1,74 @@
+"""Writes the file of rejected rows: their original cells with line and reason, to mend and import again."""
+
+import csv
+import io
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import default_storage
+
+from loyalty.models import ImportIssue, ImportJob
+from loyalty.rows import Dialect
+from loyalty.spreadsheets import defuse
+
+# The columns that we add; an import passes over them.
+LINE, REASON = "line", "reason"
+
+
+def write_rejects(job: ImportJob) -> None:
+    """Write the job's rejected rows to storage and note the file; nothing is written when none was rejected."""
+    rejected = job.issues.filter(kind=ImportIssue.Kind.REJECTED).order_by("pk")
+    if not rejected.exists():
+        return
+    name = f"rejects/{job.phase.lower()}-{job.pk}.csv"
+    with tempfile.TemporaryFile("w+b") as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        write_issues(text, job, rejected)
+        text.flush()
+        file.seek(0)
+        # A worker that died here has left the file behind; it is the same file.
+        default_storage.delete(name)
+        stored = default_storage.save(name, File(file))
+        text.detach()
+    ImportJob.objects.filter(pk=job.pk, fence=job.fence).update(rejects_file=stored)
+    job.rejects_file = stored
+
+
+def write_issues(text: Any, job: ImportJob, issues: Any) -> None:
+    """Write issues as CSV: the original columns, line and reason; no cell runs as a formula in a spreadsheet."""
+    columns = [name for name in Dialect.from_json(job.dialect).columns if name.casefold() not in (LINE, REASON)]
+    skipped = [
+        index for index, name in enumerate(Dialect.from_json(job.dialect).columns) if name.casefold() in (LINE, REASON)
+    ]
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow([*map(defuse, columns), LINE, REASON])
+    rows = issues.values_list("cells", "line", "reason").iterator(chunk_size=2000)
+    for cells, line, reason in rows:
+        writer.writerow([*map(defuse, _fitted(cells, skipped, len(columns))), line, reason])
+
+
+def _fitted(cells: Sequence[str], skipped: Sequence[int], width: int) -> list[str]:
+    kept = [cell for index, cell in enumerate(cells) if index not in skipped]
+    return kept + [""] * (width - len(kept))
+
+
+def local_path(job: ImportJob) -> str | None:
+    """Return a path on this host's disk where the rejects file can be opened; None when nothing was rejected."""
+    name = job.rejects_file.name
+    if not name:
+        return None
+    try:
+        return default_storage.path(name)
+    except NotImplementedError:
+        # Storage elsewhere: a copy is laid down here.
+        folder = Path(settings.DATA_DIR) / "rejects"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / Path(name).name
+        with default_storage.open(name, "rb") as source, path.open("wb") as target:
+            for chunk in source.chunks():
+                target.write(chunk)
+        return str(path)

@@ -1,0 +1,443 @@
+"""Finds out how a file is written, and refuses what is no list, before anything of it is stored.
+
+The whole file is read once, block by block: its checksum, its encoding, its lines, and the faults that would stop an
+import half-way (an unclosed quote, NUL characters, cells without end) are known before the first row is written.
+"""
+
+import codecs
+import csv
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from loyalty.rows import (
+    MAX_BYTES,
+    MAX_CELL,
+    MAX_COLUMNS,
+    MAX_LINE,
+    MAX_ROWS,
+    Dialect,
+    ImportRefused,
+    Lines,
+    line_too_long,
+)
+from loyalty.spreadsheets import restore
+
+DELIMITERS = {
+    ",": gettext_lazy("comma"),
+    ";": gettext_lazy("semicolon"),
+    "\t": gettext_lazy("tab"),
+    "|": gettext_lazy("bar"),
+}
+ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16-le", "utf-16-be")
+
+_SAMPLE_LINES = 60
+_BLOCK = 1_048_576
+_TAIL = 65_536
+_LONG = re.compile(rb"[^\r\n]{%d}" % (MAX_CELL + 1))
+# Bytes that Windows-1252 does not define.
+_NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
+_PHONE_LIKE = re.compile(r"\+?\(?\d[\d ().-]{5,18}\d", re.ASCII)
+_SUMMARY = re.compile(
+    r"(?i)\W*(grand total|sub-?total|total|sum|count|records|rows|row count|number of|end of)\b", re.ASCII
+)
+_END = "\x1eEND\x1e"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a whole file turned out to be."""
+
+    dialect: Dialect
+    sha256: str
+    size: int
+
+
+def survey(file: Any, known: Callable[[Sequence[str]], int]) -> Survey:
+    """Read the whole file and return how it is written; raises `ImportRefused`.
+
+    `known` tells how many of some headers are recognised, which settles doubts about the delimiter.
+    """
+    file.seek(0)
+    head = file.read(_BLOCK)
+    _refuse_other_kinds(head)
+    encoding, start = _by_mark(head)
+    scan = _Scan(encoding)
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        scan.feed(block)
+    scan.end()
+    dialect = describe(file, scan.encoding, known=known, start=start)
+    dialect.lines = scan.lines
+    if scan.lines - 1 > MAX_ROWS:
+        raise ImportRefused(
+            _("The file has more than %(rows)s rows (line %(line)d). Split it and import the parts.")
+            % {"rows": f"{MAX_ROWS:,}", "line": MAX_ROWS + 2}
+        )
+    last_line, last = _last_row(file, dialect, whole=scan.has_quotes or scan.has_long_lines)
+    if scan.cut_at_end or (not scan.ends_with_newline and _is_cut(last, last_line, dialect, file)):
+        raise ImportRefused(_cut(last_line))
+    if last_line > dialect.body_line and _is_summary(last):
+        dialect.summary_line = last_line
+        dialect.remarks.append(_("The last row is a summary and is left out (line %(line)d).") % {"line": last_line})
+    if last_line < dialect.body_line or (dialect.summary_line and dialect.rows == 0):
+        raise ImportRefused(_("The file has a header and no rows below it. Export the list again."))
+    return Survey(dialect, scan.sha256.hexdigest(), scan.size)
+
+
+def _cut(line: int) -> str:
+    return _(
+        "The file is cut in the middle: it ends inside a row that begins in line %(line)d. Export or upload it again; "
+        "if the file is whole, a quote is not closed there."
+    ) % {"line": line}
+
+
+# --- What is no list --------------------------------------------------------------------------------------------------
+
+_OTHER_KINDS = (
+    (b"\x89PNG\r\n", gettext_lazy("a PNG image")),
+    (b"\xff\xd8\xff", gettext_lazy("a JPEG image")),
+    (b"GIF8", gettext_lazy("a GIF image")),
+    (b"%PDF", gettext_lazy("a PDF document")),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", gettext_lazy("an old Excel workbook")),
+    (b"\x1f\x8b", gettext_lazy("a compressed (gzip) file")),
+    (b"7z\xbc\xaf", gettext_lazy("a compressed (7z) file")),
+    (b"Rar!", gettext_lazy("a compressed (RAR) file")),
+    (b"BZh", gettext_lazy("a compressed (bzip2) file")),
+    (b"SQLite format 3", gettext_lazy("a database")),
+    (b"{\\rtf", gettext_lazy("a text document (RTF)")),
+)
+
+
+def _refuse_other_kinds(head: bytes) -> None:
+    if not head.strip(b"\xef\xbb\xbf\xff\xfe \t\r\n\x00"):
+        raise ImportRefused(_("The file is empty. Export the list again."))
+    kind: str = next((str(name) for magic, name in _OTHER_KINDS if head.startswith(magic)), "")
+    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+        kind = _("an Excel workbook") if b"xl/" in head or b"[Content_Types]" in head else _("a ZIP file")
+    text = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        kind = _("a web page or XML")
+    elif text.startswith((b'{"', b"[{", b"{\n", b"{\r\n", b"[\n")):
+        kind = _("JSON")
+    if kind:
+        raise ImportRefused(
+            _("This is not a CSV file (it looks like %(kind)s). In Excel: File → Save as → CSV UTF-8.") % {"kind": kind}
+        )
+
+
+# --- Encoding ---------------------------------------------------------------------------------------------------------
+
+
+def _by_mark(head: bytes) -> tuple[str, int]:
+    """Return the encoding and the length of the byte order mark; without one, UTF-16 shows by its NUL bytes."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise ImportRefused(_("The file is in UTF-32. Save it as CSV UTF-8 and import it again."))
+    for mark, encoding in (
+        (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
+    ):  # fmt: skip
+        if head.startswith(mark):
+            return encoding, len(mark)
+    sample = head[:4096]
+    pairs = max(1, len(sample) // 2)
+    if sample[1::2].count(0) > pairs * 0.4 and sample[::2].count(0) < pairs * 0.1:
+        return "utf-16-le", 0
+    if sample[::2].count(0) > pairs * 0.4 and sample[1::2].count(0) < pairs * 0.1:
+        return "utf-16-be", 0
+    return "utf-8", 0
+
+
+class _Scan:
+    """Reads every byte once: checksum, encoding, lines, and whether a closer look is needed."""
+
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+        self.has_quotes = self.has_long_lines = self.cut_at_end = False
+        self.ends_with_newline = True
+        self._newlines = 0
+        self._after_cr = False
+        self._line_length = 0
+        self._beyond_ascii = False
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+
+    @property
+    def lines(self) -> int:
+        return self._newlines + (not self.ends_with_newline)
+
+    def feed(self, block: bytes) -> None:
+        self.size += len(block)
+        if self.size > MAX_BYTES:
+            raise ImportRefused(
+                _("The file is larger than 1 GB (line %(line)d). Split it and import the parts.")
+                % {"line": self._newlines + 1}
+            )
+        self.sha256.update(block)
+        if self.encoding.startswith("utf-16"):
+            block = self._decoded(block, final=False).encode()
+        elif self.encoding == "utf-8":
+            self._check_utf8(block)
+        elif self.encoding == "cp1252" and len(block.translate(None, _NOT_CP1252)) != len(block):
+            self.encoding = "latin-1"
+        if block:
+            self._measure(block)
+
+    def end(self) -> None:
+        """Note what only the end can tell."""
+        try:
+            self._decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            if self.encoding == "utf-8" and not self._beyond_ascii:
+                # One odd byte at the very end of a plain file is a letter of an older encoding.
+                self.encoding = "cp1252"
+            elif self.encoding.startswith("utf"):
+                self.cut_at_end = True
+
+    def _decoded(self, block: bytes, *, final: bool) -> str:
+        try:
+            return self._decoder.decode(block, final)
+        except UnicodeDecodeError:
+            raise ImportRefused(
+                _("Line %(line)d holds bytes that are no text in %(encoding)s. Save the list as CSV UTF-8.")
+                % {"line": self._newlines + 1, "encoding": self.encoding.upper()}
+            ) from None
+
+    def _check_utf8(self, block: bytes) -> None:
+        try:
+            text = self._decoder.decode(block)
+        except UnicodeDecodeError as error:
+            good = error.object[: error.start]
+            if self._beyond_ascii or not good.isascii():
+                line = self._newlines + 1 + _count_newlines(good)
+                raise ImportRefused(
+                    _(
+                        "Line %(line)d holds a byte that is not UTF-8, as the rest of the file is. Save the list as "
+                        "CSV UTF-8 and import it again."
+                    )
+                    % {"line": line}
+                ) from None
+            self.encoding = "latin-1" if len(block.translate(None, _NOT_CP1252)) != len(block) else "cp1252"
+            self._decoder = codecs.getincrementaldecoder("latin-1")()
+        else:
+            self._beyond_ascii = self._beyond_ascii or not text.isascii()
+
+    def _measure(self, block: bytes) -> None:
+        nul = block.find(0)
+        if nul >= 0:
+            raise ImportRefused(
+                _("Line %(line)d holds a NUL character, which no list has. The file is damaged; export it again.")
+                % {"line": self._newlines + 1 + _count_newlines(block[:nul])}
+            )
+        self.has_quotes = self.has_quotes or b'"' in block
+        first_end = re.search(rb"[\r\n]", block)
+        if self._line_length + (first_end.start() if first_end else len(block)) > MAX_CELL or _LONG.search(block):
+            self.has_long_lines = True
+        if first_end is None:
+            self._line_length += len(block)
+            if self._line_length > MAX_LINE * 4:
+                raise ImportRefused(line_too_long(self._newlines + 1))
+        else:
+            self._line_length = len(block) - 1 - max(block.rfind(b"\n"), block.rfind(b"\r"))
+        self._newlines += _count_newlines(block) - (self._after_cr and block[:1] == b"\n")
+        self._after_cr = block[-1:] == b"\r"
+        self.ends_with_newline = block[-1:] in b"\r\n"
+
+
+def _count_newlines(block: bytes) -> int:
+    returns = block.count(b"\r")
+    return block.count(b"\n") + (returns - block.count(b"\r\n") if returns else 0)
+
+
+# --- Delimiter and header ---------------------------------------------------------------------------------------------
+
+
+def describe(
+    file: Any,
+    encoding: str,
+    *,
+    known: Callable[[Sequence[str]], int],
+    start: int = 0,
+    delimiter: str = "",
+    has_header: bool | None = None,
+) -> Dialect:
+    """Return the dialect of a file whose encoding is known; what is given is taken, the rest is detected."""
+    source = Lines(file, encoding, offset=start)
+    sample: list[str] = []
+    try:
+        for text in source:
+            sample.append(text)
+            if len(sample) == _SAMPLE_LINES:
+                break
+    except UnicodeDecodeError:
+        raise ImportRefused(
+            _("The file cannot be read as %(encoding)s. Choose another encoding.") % {"encoding": encoding.upper()}
+        ) from None
+    dialect = Dialect(encoding=encoding, start=start)
+    hint = re.fullmatch(r'(?i)"?sep=(.)"?\s*', sample[0])
+    if hint:
+        # Excel's own line that names the delimiter.
+        dialect.start += len(sample[0].encode(encoding))
+        dialect.start_line = 2
+        del sample[0]
+        delimiter = delimiter or (hint[1] if hint[1] in DELIMITERS else "")
+    if not sample:
+        raise ImportRefused(_("The file is empty. Export the list again."))
+    dialect.delimiter = delimiter or _delimiter(sample, known)
+    first = _first_row(file, dialect)
+    dialect.has_header = _is_header(first.cells, known) if has_header is None else has_header
+    if len(first.cells) > MAX_COLUMNS:
+        raise ImportRefused(_too_many_columns(len(first.cells), first.line))
+    if dialect.has_header:
+        dialect.columns = _names(first.cells, dialect)
+        dialect.body, dialect.body_line = first.offset, first.next_line
+    else:
+        dialect.columns = [_("Column %(n)d") % {"n": n} for n in range(1, len(first.cells) + 1)]
+        dialect.body, dialect.body_line = dialect.start, dialect.start_line
+        dialect.remarks.append(_("The file has no header row; its columns are numbered."))
+    return dialect
+
+
+def _too_many_columns(count: int, line: int) -> str:
+    return _("Line %(line)d has %(count)d columns; at most %(most)d are taken. Remove columns, or check the file.") % {
+        "line": line, "count": count, "most": MAX_COLUMNS,
+    }  # fmt: skip
+
+
+def _delimiter(sample: list[str], known: Callable[[Sequence[str]], int]) -> str:
+    def score(delimiter: str) -> tuple[int, float, int]:
+        try:
+            rows = [row for row in csv.reader(sample, delimiter=delimiter) if row]
+        except csv.Error:
+            return (0, 0.0, 0)
+        width = len(rows[0]) if rows else 0
+        if width < 2:
+            return (known(rows[0]) if rows else 0, 0.0, 0)
+        return (known(rows[0]), sum(len(row) == width for row in rows) / len(rows), width)
+
+    return max(DELIMITERS, key=score)
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    cells: list[str]
+    offset: int
+    next_line: int
+
+
+def _first_row(file: Any, dialect: Dialect) -> _Row:
+    source = Lines(file, dialect.encoding, offset=dialect.start, number=dialect.start_line)
+    line = dialect.start_line
+    for cells in csv.reader(iter(source), delimiter=dialect.delimiter):
+        if any(cell.strip() for cell in cells):
+            return _Row(line, cells, source.offset, source.number)
+        line = source.number
+    raise ImportRefused(_("The file is empty. Export the list again."))
+
+
+def _is_header(cells: Sequence[str], known: Callable[[Sequence[str]], int]) -> bool:
+    if known(cells):
+        return True
+    data = (_PHONE_LIKE.fullmatch(cell.strip()) or "@" in cell or cell.strip().isdigit() for cell in cells)
+    return not any(data)
+
+
+def _names(cells: Sequence[str], dialect: Dialect) -> list[str]:
+    names: list[str] = []
+    for number, cell in enumerate(cells, 1):
+        name = restore(" ".join(cell.replace("\ufeff", "").split()))[:200] or _("Column %(n)d") % {"n": number}
+        base, again = name, 1
+        while name in names:
+            again += 1
+            name = f"{base} ({again})"
+        if name != base:
+            dialect.remarks.append(
+                _("Two columns are called “%(name)s”; the second is shown as “%(renamed)s”.")
+                % {"name": base, "renamed": name}
+            )
+        names.append(name)
+    return names
+
+
+# --- The end of the file ----------------------------------------------------------------------------------------------
+
+
+def _last_row(file: Any, dialect: Dialect, *, whole: bool) -> tuple[int, list[str]]:
+    """Return line and cells of the last row, having looked at every cell where quotes or long lines ask for it."""
+    if whole:
+        return _walk(file, dialect)
+    file.seek(0, 2)
+    size = file.tell()
+    step = 2 if dialect.encoding.startswith("utf-16") else 1
+    begin = max(dialect.start, size - _TAIL * step)
+    begin -= (begin - dialect.start) % step
+    file.seek(begin)
+    text = file.read().decode(dialect.encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    rows = text.removesuffix("\n").split("\n")
+    line = dialect.lines
+    while len(rows) > 1 and not rows[-1].strip(f" {dialect.delimiter}"):
+        rows.pop()
+        line -= 1
+    return line, next(csv.reader([rows[-1]], delimiter=dialect.delimiter), [])
+
+
+def _walk(file: Any, dialect: Dialect) -> tuple[int, list[str]]:
+    source = Lines(file, dialect.encoding, offset=dialect.start, number=dialect.start_line)
+
+    def with_end() -> Iterator[str]:
+        text = ""
+        for text in source:
+            yield text
+        if text[-1:] not in ("\n", "\r"):
+            yield "\n"
+        yield _END
+
+    line, last, last_line = dialect.start_line, [""], dialect.start_line
+    try:
+        for cells in csv.reader(with_end(), delimiter=dialect.delimiter):
+            if cells == [_END]:
+                return last_line, last
+            if len(cells) > MAX_COLUMNS and any(cells[MAX_COLUMNS:]):
+                raise ImportRefused(_too_many_columns(len(cells), line))
+            if max(map(len, cells), default=0) > MAX_CELL:
+                raise ImportRefused(_cell_too_long(line))
+            if any(cells):
+                last, last_line = cells, line
+            line = source.number
+    except csv.Error:
+        raise ImportRefused(_cell_too_long(line)) from None
+    raise ImportRefused(_cut(line))
+
+
+def _cell_too_long(line: int) -> str:
+    return _(
+        "Line %(line)d has a cell longer than %(most)s characters. Shorten it; if there is none, a quote is not closed "
+        "there."
+    ) % {"line": line, "most": f"{MAX_CELL:,}"}
+
+
+def _is_cut(last: list[str], line: int, dialect: Dialect, file: Any) -> bool:
+    """Tell whether a last line without a line end is the beginning of a row: shorter than all rows at the top."""
+    width = len(dialect.columns)
+    if line <= dialect.body_line or len(last) >= width or _is_summary(last):
+        return False
+    source = Lines(file, dialect.encoding, offset=dialect.body, number=dialect.body_line)
+    for number, cells in enumerate(csv.reader(iter(source), delimiter=dialect.delimiter)):
+        if source.number > line or number == _SAMPLE_LINES:
+            break
+        if cells and len(cells) < width:
+            return False
+    return True
+
+
+def _is_summary(cells: list[str]) -> bool:
+    texts = [cell.strip() for cell in cells if cell.strip()]
+    return bool(
+        texts and _SUMMARY.match(texts[0]) and not any(_PHONE_LIKE.fullmatch(text) and len(text) > 9 for text in texts)
+    )

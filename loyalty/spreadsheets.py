@@ -1,0 +1,29 @@
+"""Cells that people open in a spreadsheet: no cell may run as a formula there, and every cell comes back unchanged."""
+
+import re
+
+# What a spreadsheet may take for the beginning of a formula, with the full-width forms of the signs.
+_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
+_BEFORE_FORMULA = " '\u00a0\u3000"
+# A cell that is a number or a phone as a whole is kept as it is: people and Attentive need it that way.
+_NUMBER_OR_PHONE = re.compile(r"[+-]?\d[\d.,]*(?:[eE][+-]?\d+)?|\+?\(?\d[\d ().-]{5,22}\d", re.ASCII)
+
+
+def defuse(cell: str) -> str:
+    """Return the cell with a `'` before it when a spreadsheet could run it as a formula."""
+    if not cell or cell[0] not in _FORMULA and cell[0] not in _BEFORE_FORMULA:
+        return cell
+    if cell.lstrip(_BEFORE_FORMULA)[:1] in _FORMULA and not _NUMBER_OR_PHONE.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+def restore(cell: str) -> str:
+    """Return the cell without the one `'` that `defuse`, or a spreadsheet's text format, has put before it.
+
+    A name such as 't Hart keeps its apostrophe: nothing would have put it there.
+    """
+    if cell[:1] != "'":
+        return cell
+    rest = cell[1:].lstrip(_BEFORE_FORMULA)
+    return cell[1:] if rest[:1] in _FORMULA or rest[:1].isdigit() else cell
