@@ -206,7 +206,7 @@ def _in_parallel(
 
     `may_begin` is asked at the last moment; where it says no, no call is made and the answer is None.
     """
-    key, limit = f"{site.uuid}:{APP}:{endpoint}", settings.RATE_LIMITS[endpoint]
+    key, limit = _pace(site, endpoint)
 
     def one(row: Consent) -> _Answer:
         began_at = timezone.now()
@@ -220,6 +220,12 @@ def _in_parallel(
     with ThreadPoolExecutor(max_workers=min(_THREADS, len(rows))) as pool:
         calls = [pool.submit(one, row) if may_begin(row) else None for row in rate_limit.paced(key, limit, rows)]
         return [begun.result() if begun else None for begun in calls]
+
+
+def _pace(site: Site, endpoint: str) -> tuple[str, int]:
+    """Return the limiter's key of the app key for an endpoint class, and the vendor's limit in calls a second."""
+    secret = tokens.token_secret(site, APP) or ""
+    return f"{tokens.pace_key(secret)}:{endpoint}", settings.RATE_LIMITS[endpoint]
 
 
 def _mark_requested(site: Site, row: Consent) -> bool:
@@ -273,7 +279,7 @@ def _give_back(site: Site, row: Consent, error: VendorError, counts: Counter[str
         return True
     pause = error.retry_after if error.retry_after is not None else 2.0
     if error.status == 429:
-        rate_limit.block(f"{site.uuid}:{APP}:SUBSCRIBE", pause)
+        rate_limit.block(_pace(site, "SUBSCRIBE")[0], pause)
     mine.update(
         state=State.TO_ASK, detail=error.sentence[:300], lease_until=None, due_at=now + timedelta(seconds=pause),
         updated_at=now,
@@ -345,7 +351,7 @@ def unsubscribe(site: Site, phone_or_email: str, *, by: Someone = None, evidence
         return Unsubscribed(channel, address, row.state, "already")
     try:
         client = tokens.attentive_client(site)
-        rate_limit.acquire(f"{site.uuid}:{APP}:UNSUBSCRIBE", settings.RATE_LIMITS["UNSUBSCRIBE"])
+        rate_limit.acquire(*_pace(site, "UNSUBSCRIBE"))
         who: dict[str, Any] = {"email": address} if is_email else {"phone": address}
         client.unsubscribe_user(**who, subscriptions=[("MARKETING", channel), ("TRANSACTIONAL", channel)])
     except tokens.TokenMissing as missing:

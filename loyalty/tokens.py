@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import secrets as random_secrets
+from collections.abc import Mapping
 from datetime import timedelta
 
 from django.db import transaction
@@ -39,6 +40,12 @@ def token_secret(site: Site, kind: str) -> str | None:
     """Return the current secret of this kind, or None; raises `SecretUnreadable` when its key is gone."""
     token = active(site, kind)
     return token.reveal() if token else None
+
+
+def secrets_of(site: Site) -> dict[str, str]:
+    """Return the current secret of each kind that the site has, ingest keys apart; raises `SecretUnreadable`."""
+    rows = AccessToken.objects.select_related("site").filter(site=site, slot=Slot.CURRENT, revoked_at=None)
+    return {row.kind: row.reveal() for row in rows if row.kind != Kind.INGEST}
 
 
 def inbound_secrets(site: Site, kind: str) -> list[str]:
@@ -150,10 +157,15 @@ def access_token(site: Site) -> str | None:
 
 def attentive_client(site: Site) -> AttentiveClient:
     """Return a client with whichever Attentive tokens the site has; raises `TokenMissing` when it has none."""
-    app_key, legacy_token = token_secret(site, Kind.ATTENTIVE_APP), token_secret(site, Kind.ATTENTIVE_LEGACY)
+    return client_with(site, secrets_of(site))
+
+
+def client_with(site: Site, secrets: Mapping[str, str]) -> AttentiveClient:
+    """Return a client with these secrets, by kind; raises `TokenMissing` when none is Attentive's."""
+    app_key, legacy_token = secrets.get(Kind.ATTENTIVE_APP, ""), secrets.get(Kind.ATTENTIVE_LEGACY, "")
     if not app_key and not legacy_token:
         raise _missing(site, Kind.ATTENTIVE_APP)
-    return AttentiveClient(app_key=app_key or "", legacy_token=legacy_token or "", message_path=site.message_path)
+    return AttentiveClient(app_key=app_key, legacy_token=legacy_token, message_path=site.message_path)
 
 
 def annex_cloud_client(site: Site) -> AnnexCloudClient:

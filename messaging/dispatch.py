@@ -25,16 +25,15 @@ from messaging.models import Campaign, Message
 from messaging.outcomes import Call
 from messaging.reasons import Code
 
-# Calls under way at a time in one process, and the least that one site may have of them.
+# Calls under way at a time in one process.
 _THREADS = 160
-_LEAST_PER_SITE = 8
-_MOST_PER_SITE = 100
-# Messages taken in one go.
-_BATCH = 50
+# Of these, how many one site may have: it begins with few, has more while its answers come fast, and fewer when slow.
+_FIRST_WINDOW, _LEAST_WINDOW, _WIDEST_WINDOW = 16, 4, 64
+_FAST_MS, _SLOW_MS = 1_000, 3_000
 # From the reservation of a slot to the first byte (seconds): the time of the last look.
 _LEAD = 0.04
 # How often leases, holds and breakers are looked after, and the list of sites is read again (seconds).
-_SWEEP_SECONDS = 1.0
+_SWEEP_SECONDS = 2.0
 # A site whose limit is reached is not asked again before so many seconds.
 _REST = 0.1
 # What is tried again this soon is waited for (seconds).
@@ -59,6 +58,8 @@ class _Lane:
     # The limiter's key: one token, one endpoint class.
     key: str
     calls: set[Future[Call]] = field(default_factory=set)
+    # How many calls may be under way at a time.
+    window: int = _FIRST_WINDOW
     rests_until: float = 0.0
 
     @property
@@ -127,10 +128,9 @@ class _Dispatcher:
         """Keep a lane for each site and route with something to send; read its tokens and settings anew."""
         busy = {key: lane for key, lane in self.lanes.items() if lane.calls}
         self.lanes = dict(busy)
-        for site in queue.sites_with_due_messages():
-            for route in queue.TOKEN_OF_ROUTE:
-                if queue.due().filter(site=site, campaign__route=route).exists():
-                    self._open_lane(site, route)
+        sites = {site.pk: site for site in queue.sites_with_due_messages()}
+        for site_id, route in queue.routes_of(sites):
+            self._open_lane(sites[site_id], route)
 
     def _open_lane(self, site: Site, route: str) -> None:
         lane = _lane(site, route)
@@ -140,16 +140,13 @@ class _Dispatcher:
         known = self.lanes.setdefault((site.pk, route), lane)
         known.site, known.client, known.key = lane.site, lane.client, lane.key
 
-    def _share(self) -> int:
-        return max(_LEAST_PER_SITE, min(_MOST_PER_SITE, _THREADS // max(1, len(self.lanes))))
-
     # --- Calls --------------------------------------------------------------------------------------------------------
 
     def _fill(self, lane: _Lane) -> int:
         """Begin as many calls as the lane's pace and share allow; return how many."""
-        room = min(self._share() - len(lane.calls), _BATCH, _THREADS - len(self._under_way()))
-        # A few threads that come free one by one are not worth a transaction each.
-        if room < min(_LEAST_PER_SITE, self._share()) or time.monotonic() < lane.rests_until:
+        room = min(lane.window - len(lane.calls), _THREADS - len(self._under_way()))
+        # Calls that end one by one are not worth a transaction each.
+        if room < lane.window / 2 or time.monotonic() < lane.rests_until:
             return 0
         room = min(room, rate_limit.available(lane.key, lane.limit))
         claimed = queue.claim(lane.site, room, route=lane.route) if room > 0 else []
@@ -209,10 +206,11 @@ class _Dispatcher:
 def _lane(site: Site, route: str) -> _Lane | None:
     """Return a lane with a client for the site's token of this route; None when there is none that can be read."""
     try:
-        secret = tokens.token_secret(site, queue.TOKEN_OF_ROUTE[route])
+        secrets = tokens.secrets_of(site)
+        secret = secrets.get(queue.TOKEN_OF_ROUTE[route])
         if not secret:
             return None
-        return _Lane(site, route, tokens.attentive_client(site), f"{tokens.pace_key(secret)}:DEFAULT")
+        return _Lane(site, route, tokens.client_with(site, secrets), f"{tokens.pace_key(secret)}:DEFAULT")
     except SecretUnreadable:
         return None
 
@@ -271,6 +269,11 @@ def _learn(lane: _Lane, calls: list[Call]) -> None:
                 rate_limit.block(lane.key, call.error.retry_after if call.error.retry_after is not None else 1.0)
         elif call.answer is not None and call.answer.rate_limit_remaining == 0:
             rate_limit.block(lane.key, 0.25)
+    slowest = max((reply.duration_ms for call in calls if (reply := call.answer or call.error)), default=0)
+    if slowest > _SLOW_MS:
+        lane.window = max(_LEAST_WINDOW, lane.window // 2)
+    elif slowest < _FAST_MS:
+        lane.window = min(_WIDEST_WINDOW, lane.window * 2)
     accepted = [call for call in calls if call.answer is not None]
     if accepted:
         breakers.record_success(lane.site, lane.token_kind)

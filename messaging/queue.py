@@ -4,6 +4,7 @@ A claim is a lease on the database's clock with a fence. The sweep frees what a 
 call had not begun is due again; one whose call had begun becomes UNKNOWN, because nobody knows what came of it.
 """
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from django.conf import settings
@@ -38,6 +39,12 @@ def due() -> QuerySet[Message]:
 def sites_with_due_messages() -> list[Site]:
     """Return the sites that have something to send."""
     return list(Site.objects.filter(Exists(due().filter(site=OuterRef("pk")))).order_by("pk"))
+
+
+def routes_of(site_ids: Iterable[int]) -> list[tuple[int, str]]:
+    """Return the (site, route) pairs that the campaigns of these sites use."""
+    campaigns = Campaign.objects.filter(site__in=list(site_ids)).order_by("site", "route")
+    return list(campaigns.values_list("site_id", "route").distinct())
 
 
 def claim(site: Site, limit: int, *, route: str | None = None) -> list[Message]:
