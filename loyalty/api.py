@@ -21,8 +21,8 @@ from ninja.security import HttpBearer
 from attentive_integration.annex_cloud import AccessTokenError, decode_access_token
 from attentive_integration.secrets import SecretUnreadable
 from attentive_integration.wake import wake
-from loyalty import actions, tokens
-from loyalty.models import AccessToken, Site
+from loyalty import actions, imports, tokens
+from loyalty.models import AccessToken, ConsentEvent, Site
 
 MAX_ITEMS = 1_000
 MAX_BYTES = 1_048_576
@@ -61,6 +61,21 @@ class ActionResults(Schema):
     """One result for each action, in order."""
 
     results: list[ActionResult]
+
+
+class MemberResult(Schema):
+    """What became of one member."""
+
+    phone: str | None
+    external_id: str | None
+    status: str
+    error: str | None = None
+
+
+class MemberResults(Schema):
+    """One result for each member, in order."""
+
+    results: list[MemberResult]
 
 
 class Problem(Schema):
@@ -144,6 +159,34 @@ def post_actions(request: HttpRequest, site_id: str) -> Status[Any]:
     if any(result.status == "accepted" for result in results):
         transaction.on_commit(_wake_tick())
     return Status(202, {"results": [vars(result) for result in results]})
+
+
+@api.post(
+    "/sites/{site_id}/members",
+    url_name="members",
+    response={202: MemberResults, **_PROBLEMS},
+    openapi_extra=_body_of(imports.MEMBER_FIELDS, ("phone",)),
+)
+def post_members(request: HttpRequest, site_id: str) -> Status[Any]:
+    """Create or update one member or up to 1,000, by phone; nobody is subscribed by it."""
+    site: Site = request.auth  # type: ignore[attr-defined]
+    items = _items(request)
+    outcomes = imports.upsert_members(site, items, source=ConsentEvent.Source.API)
+    results = [
+        {
+            "phone": _echo(item, "phone"),
+            "external_id": _echo(item, "external_id"),
+            "status": outcome.status,
+            "error": outcome.error,
+        }
+        for item, outcome in zip(items, outcomes, strict=True)
+    ]
+    return Status(202, {"results": results})
+
+
+def _echo(item: dict[str, Any], name: str) -> str | None:
+    value = item.get(name)
+    return None if value is None else str(value)[:200]
 
 
 @api.exception_handler(HttpError)

@@ -218,7 +218,36 @@ def test_a_full_array_takes_a_constant_number_of_queries(django_assert_max_num_q
 
 def test_the_openapi_document_names_both_calls() -> None:
     document = Client().get("/api/v1/openapi.json").json()
-    assert "/api/v1/sites/{site_id}/actions" in document["paths"]
+    assert set(document["paths"]) == {"/api/v1/sites/{site_id}/actions", "/api/v1/sites/{site_id}/members"}
+
+
+# --- Members ----------------------------------------------------------------------------------------------------------
+
+
+def test_members_are_made_and_changed_by_phone_and_nobody_is_subscribed() -> None:
+    (site, token), (other, _) = make_client_site(), make_client_site()
+    theirs = make_member(other, phone="+17705550101", tier="Theirs")
+    item = {"phone": "(770) 555-0101", "external_id": "M1", "first_name": "Ada", "tier": "Gold", "points": 120}
+    status, answer = post(site, token, [item, {"phone": "12", "first_name": "Bob"}, {"first_name": "Eve"}], "members")
+    assert status == 202
+    first, second, third = answer["results"]
+    assert first == {"phone": "(770) 555-0101", "external_id": "M1", "status": "created", "error": None}
+    assert (second["status"], third["status"]) == ("rejected", "rejected")
+    assert second["error"].endswith(".") and third["error"].endswith(".")
+    ada = Member.objects.get(site=site)
+    assert (ada.phone, ada.tier, ada.points) == ("+17705550101", "Gold", 120)
+    assert post(site, token, item, "members")[1]["results"][0]["status"] == "unchanged"
+    assert post(site, token, {**item, "points": 130}, "members")[1]["results"][0]["status"] == "updated"
+    theirs.refresh_from_db()
+    assert theirs.tier == "Theirs"
+    assert consent.state_of(site, ada.phone) == "UNKNOWN"
+
+
+def test_an_unknown_member_field_is_refused() -> None:
+    site, token = make_client_site()
+    (only,) = post(site, token, {"phone": "+17705550101", "colour": "red"}, "members")[1]["results"]
+    assert only["status"] == "rejected" and "colour" in only["error"]
+    assert post(site, "wrong", {"phone": "+17705550101"}, "members")[0] == 401
 
 
 _anything = st.recursive(
