@@ -94,7 +94,7 @@ def page_header(content: str, title: str, eyebrow: str = "", lead: str = "", pil
     """The page's `<h1>` with its actions (the content: links and forms with buttons)."""
     return render_to_string(
         "partials/page_header.html",
-        {"actions": content.strip(), "title": title, "eyebrow": eyebrow, "lead": lead, "pill": pill},
+        {"actions": mark_safe(content.strip()), "title": title, "eyebrow": eyebrow, "lead": lead, "pill": pill},
     )
 
 
@@ -102,7 +102,7 @@ def page_header(content: str, title: str, eyebrow: str = "", lead: str = "", pil
 def empty(content: str, title: str, icon: str = "info", text: str = "") -> str:
     """An empty state: what this is, why it is empty, and (the content) one primary button."""
     return render_to_string(
-        "partials/empty.html", {"content": content.strip(), "title": title, "icon": icon, "text": text}
+        "partials/empty.html", {"content": mark_safe(content.strip()), "title": title, "icon": icon, "text": text}
     )
 
 

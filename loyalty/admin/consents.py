@@ -1,0 +1,250 @@
+"""Consent: every address with its state and ledger, and the queue of those who are to be asked."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from attentive_integration.markup import STATE_LOOKS, ago, email_text, number, phone_text, pill_for_state
+from attentive_integration.phones import spellings
+from loyalty import subscriptions
+from loyalty.models import AccessToken, Breaker, Consent, ConsentEvent, Member, Site
+from loyalty.permissions import Right, can, chosen_site
+
+from .base import SiteChangeList, SiteScopedAdmin
+
+State, Channel = Consent.State, Consent.Channel
+_MOST_SITES = 200
+_LEDGER = 200
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(state.value, str(state.label)) for state in State]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Consent]) -> QuerySet[Consent]:
+        return queryset.filter(state=self.value()) if self.value() in State.values else queryset
+
+
+class ConsentChangeList(SiteChangeList):
+    """Marks each row of the page with whether the reader may see its whole address."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        rows = list(self.result_list)
+        for row in rows:
+            row.sees_pii = can(request.user, row.site_id, Right.PII)
+        self.result_list = rows
+
+
+def address_text(row: Consent, *, whole: bool) -> str:
+    """Return the address as staff may read it; of an erased one only a keyed hash is left."""
+    if row.state == State.ERASED:
+        return _("Erased person #%(pk)s") % {"pk": row.pk}
+    return phone_text(row.address, whole=whole) if row.channel == Channel.TEXT else email_text(row.address, whole=whole)
+
+
+@admin.register(Consent)
+class ConsentAdmin(SiteScopedAdmin):
+    list_display = ("address_shown", "channel", "state_shown", "site_shown", "decided", "updated", "detail")
+    list_filter = (StateFilter, "channel")
+    search_fields = ("address",)
+    search_help_text = gettext_lazy("Phone in any spelling, or e-mail")
+    list_select_related = ("site",)
+    sortable_by = ()
+    ordering = ("-pk",)
+    lead = gettext_lazy(
+        "Who may be texted, and how we know. An opt-out wins over everything older; every fact is kept in the ledger."
+    )
+    empty_icon = "consent"
+    empty_title = gettext_lazy("Nobody was asked yet")
+    empty_text = gettext_lazy(
+        "An address appears here when it is to be asked, when Attentive reports a subscription or an opt-out, or when "
+        "a list exported from Attentive is imported."
+    )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[SiteChangeList]:
+        return ConsentChangeList
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [column for column in self.list_display if column != "site_shown" or not chosen_site(request)]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Consent], search_term: str
+    ) -> tuple[QuerySet[Consent], bool]:
+        text = search_term.strip()
+        if not text:
+            return queryset, False
+        site = chosen_site(request)
+        phone = spellings(text, site.default_country if site else "US")
+        return queryset.filter(address__in={text.lower() if "@" in text else phone or text}), False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        site = chosen_site(request)
+        query = f"?{urlencode({'site': site.site_id})}" if site else ""
+        links = [{"url": self.page_of("queue") + query, "label": _("Subscribe queue"), "icon": "send"}]
+        return super().changelist_view(request, {"list_links": links, **(extra_context or {})})
+
+    @admin.display(description=gettext_lazy("address"))
+    def address_shown(self, row: Any) -> str:
+        return address_text(row, whole=row.sees_pii)
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_shown(self, row: Consent) -> SafeString:
+        return pill_for_state(row)
+
+    @admin.display(description=gettext_lazy("site"))
+    def site_shown(self, row: Consent) -> str:
+        return row.site.client_name
+
+    @admin.display(description=gettext_lazy("decided"))
+    def decided(self, row: Consent) -> SafeString:
+        return ago(row.event_at)
+
+    @admin.display(description=gettext_lazy("updated"))
+    def updated(self, row: Consent) -> SafeString:
+        return ago(row.updated_at)
+
+    # --- The ledger of one address --------------------------------------------------------------------------------
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Consent]:
+        return super().get_queryset(request).select_related("site")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        row = self.get_row(request, object_id)
+        whole = self.allows(request, Right.PII, row)
+        events = list(row.events.select_related("by").order_by("-recorded_at", "-pk")[:_LEDGER])
+        member = None
+        if row.state != State.ERASED:
+            field = "phone" if row.channel == Channel.TEXT else "email"
+            member = Member.objects.filter(site=row.site_id, **{field: row.address}).order_by("-pk").first()
+        context = self.frame(
+            request,
+            address_text(row, whole=whole),
+            consent_row=row,
+            pill=pill_for_state(row),
+            sees_pii=whole,
+            member=member,
+            entries=[ledger_entry(event) for event in events],
+        )
+        return TemplateResponse(request, "admin/loyalty/consent/change_form.html", context)
+
+    # --- The subscribe queue --------------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        queue = path("queue/", self.admin_site.admin_view(self.queue_view), name="loyalty_consent_queue")
+        return [queue, *super().get_urls()]
+
+    def queue_view(self, request: HttpRequest) -> HttpResponse:
+        site = chosen_site(request)
+        waiting = Consent.objects.visible_to(request.user).filter(
+            channel=Channel.TEXT, state__in=[State.TO_ASK, State.REQUESTED], **({"site": site} if site else {})
+        )
+        pace = settings.RATE_LIMITS["SUBSCRIBE"]
+        queues: dict[int, Queue] = {}
+        for pk, state, rows in waiting.values_list("site", "state").annotate(rows=Count("pk")).order_by():
+            queue = queues.setdefault(pk, Queue(pace))
+            if state == State.TO_ASK:
+                queue.waiting = rows
+            else:
+                queue.asked = rows
+        context = self.frame(request, _("Subscribe queue"), pace=pace)
+        if site is None:
+            sites = Site.objects.visible_to(request.user).filter(pk__in=queues)[:_MOST_SITES]
+            context["rows"] = [
+                (
+                    format_html('<a href="?{}">{}</a>', urlencode({"site": one.site_id}), one.client_name),
+                    pill_for_state(one), number(queues[one.pk].waiting), number(queues[one.pk].asked),
+                    queues[one.pk].duration,
+                )
+                for one in sites
+            ]  # fmt: skip
+            context["headers"] = (
+                _("Site"), _("State"), (_("Waiting"), "number"), (_("Asked, no answer yet"), "number"),
+                _("Takes about"),
+            )  # fmt: skip
+        else:
+            context |= {"queue": queues.get(site.pk, Queue(pace)), "hindrance": hindrance(site)}
+        return TemplateResponse(request, "admin/loyalty/consent/queue.html", context)
+
+
+@dataclass
+class Queue:
+    """The people of a site who wait to be asked, at `pace` a second; `asked` have not answered yet."""
+
+    pace: int
+    waiting: int = 0
+    asked: int = 0
+
+    @property
+    def done_at(self) -> datetime | None:
+        """When the last of them is asked, if nothing holds the queue up."""
+        return timezone.now() + timedelta(seconds=self.waiting / self.pace) if self.waiting else None
+
+    @property
+    def duration(self) -> str:
+        seconds = self.waiting / self.pace
+        if not self.waiting:
+            return "–"
+        if seconds < 90:
+            return ngettext("%(n)s second", "%(n)s seconds", round(seconds)) % {"n": max(1, round(seconds))}
+        if seconds < 5400:
+            return ngettext("%(n)s minute", "%(n)s minutes", round(seconds / 60)) % {"n": round(seconds / 60)}
+        return ngettext("%(n)s hour", "%(n)s hours", round(seconds / 3600)) % {"n": round(seconds / 3600)}
+
+
+def hindrance(site: Site) -> str:
+    """Return why nobody of the site can be asked now, as a sentence with the remedy; empty when all is well."""
+    try:
+        # Given no time, it asks nobody and says whether it could.
+        subscriptions.subscribe_due(site, deadline=0.0)
+    except subscriptions.CannotSubscribe as reason:
+        return str(reason)
+    breaker = Breaker.objects.filter(
+        site=site, token_kind=AccessToken.Kind.ATTENTIVE_APP, opened_at__isnull=False
+    ).first()
+    return breaker.sentence if breaker else ""
+
+
+def ledger_entry(event: ConsentEvent) -> dict[str, Any]:
+    """Return a fact of the ledger as an entry of `partials/timeline.html`: what changed, who said so, and on what."""
+    tone, icon_name = STATE_LOOKS.get(event.heard or event.to_state, ("calm", "dot"))
+    if event.source == ConsentEvent.Source.STAFF and (event.heard or event.to_state) == State.UNKNOWN:
+        title = _("Block lifted: %(state)s") % {"state": event.get_to_state_display()}
+    elif event.heard:
+        title = _("Heard “%(heard)s”, which changed nothing") % {"heard": event.get_heard_display()}
+        tone = "calm"
+    elif event.from_state == event.to_state:
+        title = _("%(state)s, confirmed") % {"state": event.get_to_state_display()}
+    else:
+        title = f"{event.get_from_state_display()} → {event.get_to_state_display()}"
+    words = [str(event.get_source_display())]
+    if event.by:
+        words.append(event.by.get_username())
+    if event.event_at and abs((event.recorded_at - event.event_at).total_seconds()) > 60:
+        when = date_format(timezone.localtime(event.event_at), "SHORT_DATETIME_FORMAT")
+        words.append(_("happened %(when)s") % {"when": when})
+    if event.evidence:
+        words.append(event.evidence)
+    return {
+        "tone": tone, "icon": icon_name, "title": title, "text": " · ".join(words), "at": event.recorded_at,
+        "pill": "", "url": "",
+    }  # fmt: skip
