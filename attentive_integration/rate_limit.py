@@ -18,6 +18,7 @@ from typing import TypeVar
 from django.db import transaction
 from django.db.models.functions import Now
 
+from attentive_integration.crash import crash_point
 from attentive_integration.models import RateLimit
 
 # The share of the limit that is used; the rest is room for calls that start late.
@@ -64,6 +65,8 @@ def reserve(key: str, limit: int, count: int, *, lead: float = 0.0) -> Reservati
         taken = max(1, min(count, int((HORIZON - ahead) / spacing)))
         row.next_slot_at = first + timedelta(seconds=taken * spacing)
         row.save(update_fields=["next_slot_at"])
+        crash_point("before_slots_commit")
+    crash_point("after_slots_commit")
     # Nobody used the second before: a call that starts late then crowds nobody.
     idle = min(1.0, max(0.0, (now - free).total_seconds()))
     return Reservation([read_at + ahead + number * spacing for number in range(taken)], _TOLERANCE + idle)

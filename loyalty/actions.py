@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
+from attentive_integration.crash import crash_point
 from attentive_integration.phones import PhoneError, to_e164
 from loyalty import consent
 from loyalty.models import ActionType, Consent, LoyaltyAction, Member, Site
@@ -78,6 +79,8 @@ def record_actions(site: Site, items: Sequence[Any], *, history: bool = False) -
         fresh = _without_known(site, list(first_of.values()), results)
         fresh = _with_members(site, fresh, results)
         _write(site, fresh, results, now=now, history=history)
+        crash_point("before_actions_commit")
+    crash_point("after_actions_commit")
     for item in understood:
         # A repeat within the call shares the fate of the first: a repeat of a rejected item is rejected too.
         if item.position not in results:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.utils import timezone
 
+from attentive_integration.crash import crash_point
 from attentive_integration.secrets import seal, unseal
 from loyalty.models import Consent, ConsentEvent, Site
 from loyalty.models.scope import Someone, known_user
@@ -226,6 +227,7 @@ def _take_in(
         consent=consent, from_state=before, to_state=consent.state, heard="" if state == consent.state else state,
         source=source, event_at=event_at, recorded_at=now, by=known_user(by), evidence=evidence,
     )  # fmt: skip
+    crash_point("before_consent_commit")
     return consent
 
 

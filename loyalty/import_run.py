@@ -20,6 +20,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
+from attentive_integration.crash import crash_point
 from loyalty import audit
 from loyalty.import_work import Applied, Prepared, Work, work_for
 from loyalty.models import ImportIssue, ImportJob, Site
@@ -194,6 +195,7 @@ def _work_through(job: ImportJob, phase: str, deadline: float | None) -> None:
                 if _must_stop(job, deadline):
                     return
                 retrying(partial(_apply, job, work, prepared, write=phase == Phase.IMPORT))
+                crash_point("after_slice_commit")
     except FileNotFoundError:
         raise ImportRefused(_("The uploaded file is no longer there. Upload it again.")) from None
     finally:
@@ -201,6 +203,7 @@ def _work_through(job: ImportJob, phase: str, deadline: float | None) -> None:
     if _must_stop(job, None):
         return
     write_rejects(job)
+    crash_point("before_import_end")
     _end(job, State.COMPLETE)
 
 
@@ -251,6 +254,7 @@ def _apply(job: ImportJob, work: Work, prepared: Prepared, *, write: bool) -> No
         **counters, findings=findings, checkpoint=checkpoint, bytes_done=piece.offset, lease_until=now + _LEASE
     ):
         raise _LeaseLost
+    crash_point("before_slice_commit")
     transaction.on_commit(lambda: _remember(job, counters, findings, checkpoint))
 
 

@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _
 
 from attentive_integration import phones, rate_limit
 from attentive_integration.attentive import AttentiveClient, Eligibilities
+from attentive_integration.crash import crash_point
 from attentive_integration.http import ErrorKind, VendorError
 from loyalty import breakers, consent, stops, tokens
 from loyalty.models import AccessToken, Consent, ConsentEvent, Member, SignUpSource, Site
@@ -98,6 +99,7 @@ def subscribe_due(site: Site, *, deadline: float | None = None) -> Counter[str]:
                 break
             time.sleep(pause)
             continue
+        crash_point("after_ask_claim")
         if not _work_through(site, client, source, rows, counts):
             break
     _confirm_requested(site, client, since=started_at, deadline=deadline, counts=counts)
@@ -167,6 +169,7 @@ def _work_through(
             counts["already_subscribed"] += 1
         else:
             to_post.append(row)
+    crash_point("after_eligibility")
     emails = _emails(site, to_post)
     answers = _in_parallel(
         site,
@@ -177,6 +180,7 @@ def _work_through(
         ),
         may_begin=partial(_mark_requested, site),
     )
+    crash_point("after_subscribe_calls")
     alive = True
     for row, answer in zip(to_post, answers, strict=True):
         if answer is not None:
@@ -242,6 +246,8 @@ def _mark_requested(site: Site, row: Consent) -> bool:
             source=Source.SUBSCRIBE_CALL,
             recorded_at=now,
         )
+        crash_point("before_request_commit")
+    crash_point("after_request_commit")
     return True
 
 
@@ -349,6 +355,7 @@ def unsubscribe(site: Site, phone_or_email: str, *, by: Someone = None, evidence
     row = consent.opt_out(site, address, channel=channel, source=Source.STAFF, by=by, evidence=evidence)
     if before in (State.UNSUBSCRIBED, State.ERASED):
         return Unsubscribed(channel, address, row.state, "already")
+    crash_point("after_opt_out_commit")
     try:
         client = tokens.attentive_client(site)
         rate_limit.acquire(*_pace(site, "UNSUBSCRIBE"))
@@ -359,4 +366,5 @@ def unsubscribe(site: Site, phone_or_email: str, *, by: Someone = None, evidence
     except VendorError as error:
         unclear = error.kind == ErrorKind.UNKNOWN
         return Unsubscribed(channel, address, row.state, "unclear" if unclear else "failed", error.sentence)
+    crash_point("after_unsubscribe_call")
     return Unsubscribed(channel, address, row.state, "done")

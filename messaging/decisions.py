@@ -6,6 +6,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
+from attentive_integration.crash import crash_point
 from loyalty import audit
 from loyalty.models.scope import Someone, known_user
 from messaging.models import Message
@@ -57,4 +58,5 @@ def _decide(
     Message.objects.filter(pk__in=[message.pk for message in found]).update(**changes, updated_at=timezone.now())
     for message in found:
         audit.record(event, site=message.site, user=by, target=str(message), old=message.state, new=changes["state"])
+    crash_point("before_decision_commit")
     return len(found)

@@ -201,6 +201,7 @@ class _Dispatcher:
         for key, found in by_lane.items():
             if found:
                 _learn(self.lanes[key], found)
+        crash_point("after_lessons")
 
 
 def _lane(site: Site, route: str) -> _Lane | None:

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from attentive_integration import phones
+from attentive_integration.crash import crash_point
 from loyalty import consent, stops
 from loyalty.models import Consent, Site
 from messaging import canary, quiet_hours
@@ -52,9 +53,11 @@ def begin(site_id: int, claimed: list[Message]) -> list[Message]:
             pk__in=[message.pk for message in claimed], state=State.CLAIMED
         )
         fences = dict(rows.order_by("pk").values_list("pk", "fence"))
+        crash_point("after_look_locks")
         mine = [message for message in claimed if fences.get(message.pk) == message.fence]
         decisions = _decide(site, mine, states)
         _write(decisions)
+        crash_point("before_attempt_commit")
     return decisions.go
 
 

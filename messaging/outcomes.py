@@ -14,6 +14,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from attentive_integration.crash import crash_point
 from attentive_integration.http import Answer, ErrorKind, VendorError
 from messaging.models import Message, SendAttempt
 from messaging.queue import CALL_LEASE
@@ -92,6 +93,7 @@ def record(calls: list[Call]) -> None:
         fences = dict(rows.values_list("pk", "fence"))
         mine = [call for call in calls if fences.get(call.message.pk) == call.message.fence]
         _update_messages(mine, verdicts)
+        crash_point("outcome_half_written")
         _update_attempts(mine, verdicts)
 
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
+from attentive_integration.crash import crash_point
 from loyalty import breakers, stops
 from loyalty.models import AccessToken, Site
 from messaging.models import Campaign, Message, SendAttempt
@@ -60,6 +61,7 @@ def claim(site: Site, limit: int, *, route: str | None = None) -> list[Message]:
         Message.objects.filter(pk__in=taken).update(
             state=State.CLAIMED, lease_until=Now() + CLAIM_LEASE, fence=F("fence") + 1
         )
+        crash_point("before_claim_commit")
     claimed = Message.objects.filter(pk__in=taken, state=State.CLAIMED)
     return list(claimed.select_related("member", "campaign", "version", "action__action_type").order_by("due_at"))
 
@@ -67,6 +69,7 @@ def claim(site: Site, limit: int, *, route: str | None = None) -> list[Message]:
 def give_back(messages: list[Message]) -> None:
     """Return claimed messages to the queue; nothing was sent."""
     for message in messages:
+        crash_point("before_give_back")
         mine = Message.objects.filter(pk=message.pk, fence=message.fence, state=State.CLAIMED)
         mine.update(state=State.QUEUED, lease_until=None)
 
@@ -76,6 +79,7 @@ def sweep() -> int:
     lost = Message.objects.filter(lease_until__lt=Now())
     # The fence moves on, so that a worker that was only slow writes nothing any more.
     changed = lost.filter(state=State.CLAIMED).update(state=State.QUEUED, lease_until=None, fence=F("fence") + 1)
+    crash_point("after_claims_freed")
     with transaction.atomic():
         rows = lost.filter(state=State.SENDING).select_for_update(skip_locked=True)
         begun = list(rows.values_list("pk", flat=True)[:1000])
@@ -86,6 +90,8 @@ def sweep() -> int:
             changed += Message.objects.filter(pk__in=begun).update(
                 state=State.UNKNOWN, reason=Code.LEASE_LOST, lease_until=None, fence=F("fence") + 1, updated_at=Now()
             )
+            crash_point("before_sweep_commit")
+    crash_point("after_sweep")
     over = Message.objects.filter(state__in=[State.QUEUED, State.HELD], expires_at__lte=Now())
     # What a message waited for while it became too old is the better reason.
     over.filter(reason="").update(reason=Code.EXPIRED)
@@ -140,6 +146,7 @@ def take_probe(site: Site, token_kind: str) -> list[Message]:
         Message.objects.filter(pk__in=taken).update(
             state=State.CLAIMED, lease_until=Now() + CLAIM_LEASE, fence=F("fence") + 1
         )
+    crash_point("after_probe_claim")
     claimed = Message.objects.filter(pk__in=taken, state=State.CLAIMED)
     return list(claimed.select_related("member", "campaign", "version", "action__action_type"))
 
@@ -160,9 +167,11 @@ def _has_token(site_id: int, kind: str) -> bool:
 
 def _hold(queued: QuerySet[Message], reason: str) -> None:
     rows = Message.objects.filter(pk__in=queued.values("pk"), state=State.QUEUED)
-    rows.update(state=State.HELD, reason=reason, updated_at=Now())
+    if rows.update(state=State.HELD, reason=reason, updated_at=Now()):
+        crash_point("after_hold")
 
 
 def _let_go(held: QuerySet[Message]) -> None:
     rows = Message.objects.filter(pk__in=held.values("pk"), state=State.HELD)
-    rows.update(state=State.QUEUED, reason="", due_at=Now(), updated_at=Now())
+    if rows.update(state=State.QUEUED, reason="", due_at=Now(), updated_at=Now()):
+        crash_point("after_release")

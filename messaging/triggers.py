@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.utils import timezone
 
+from attentive_integration.crash import crash_point
 from loyalty.models import LoyaltyAction, Site
 from loyalty.segments import matching_ids
 from messaging import text
@@ -42,6 +43,9 @@ def match_actions(limit: int = 500) -> int:
         actions = list(unprocessed.order_by("id").select_related("member", "site")[:limit])
         if actions:
             _match(actions, timezone.now())
+            crash_point("before_match_commit")
+    if actions:
+        crash_point("after_match_commit")
     return len(actions)
 
 
@@ -109,7 +113,9 @@ def _match(actions: list[LoyaltyAction], now: datetime) -> None:
             found, outcome = _messages_for(action, candidates, now)
             messages += found
         by_outcome[outcome].append(action.pk)
+    crash_point("before_messages")
     Message.objects.bulk_create(messages, ignore_conflicts=True, batch_size=500)
+    crash_point("after_messages")
     for outcome_value, pks in by_outcome.items():
         LoyaltyAction.objects.filter(pk__in=pks).update(processed_at=now, outcome=outcome_value)
 

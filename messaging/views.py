@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
+from attentive_integration.crash import crash_point
 from attentive_integration.secrets import SecretUnreadable
 from attentive_integration.wake import wake
 from attentive_integration.webhooks import BODY_BYTES, SIGNATURE_HEADER, verify
@@ -46,6 +47,7 @@ def attentive_webhook(request: HttpRequest, site_uuid: uuid.UUID) -> HttpRespons
     except (DatabaseError, InterfaceError, SecretUnreadable) as error:
         logger.error("A webhook could not be taken in and will come again: %s", type(error).__name__)
         return HttpResponse(status=503, headers={"Retry-After": "5"})
+    crash_point("after_webhook_commit")
     if event.state == WebhookEvent.State.RECEIVED:
         wake("messaging.tasks.webhook_process")
     return HttpResponse()

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from attentive_integration.crash import crash_point
 from attentive_integration.webhooks import Event, EventError, EventKind, parse_event
 from loyalty import consent
 from loyalty.models import Consent, ConsentEvent, Site
@@ -52,6 +53,7 @@ def receive(site: Site, body: bytes) -> WebhookEvent:
         row.state, row.error = _take_in(site, event)
         row.error = " ".join(filter(None, [row.error, _other_company(site, event)]))
     row.save()
+    crash_point("before_webhook_commit")
     if row.state == State.FAILED:
         logger.warning("Webhook event %s of site %s failed: %s", row.pk, site.site_id, row.error)
     return row
@@ -133,6 +135,7 @@ def process_webhooks(limit: int = 1000) -> int:
             if state != State.RECEIVED:
                 row.state = state
                 row.save(update_fields=["state"])
+                crash_point("before_confirmation_commit")
                 done += 1
     return done
 
