@@ -5,6 +5,7 @@ the sealed text; `unseal` refuses a text that was sealed for another context, so
 opens nothing. Cipher and key rotation: https://cryptography.io/en/latest/fernet/
 """
 
+import hashlib
 import json
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -48,10 +49,17 @@ def reseal(sealed: str) -> str:
         ) from None
 
 
-def is_current(sealed: str) -> bool:
-    """Tell whether the first key opens this text, so that older keys are not needed for it."""
-    try:
-        Fernet(settings.FIELD_ENCRYPTION_KEYS[0]).decrypt(sealed.encode())
-    except InvalidToken:
-        return False
-    return True
+def key_names() -> list[str]:
+    """Return a name for each key in order, the first being the one that encrypts; a name tells nothing of its key."""
+    return [hashlib.sha256(key.encode()).hexdigest()[:8] for key in settings.FIELD_ENCRYPTION_KEYS]
+
+
+def key_of(sealed: str) -> str | None:
+    """Return the name of the key that this text was sealed with; None when it is none of ours."""
+    for name, key in zip(key_names(), settings.FIELD_ENCRYPTION_KEYS, strict=True):
+        try:
+            Fernet(key).decrypt(sealed.encode())
+        except InvalidToken:
+            continue
+        return name
+    return None

@@ -6,6 +6,7 @@ opt-out, and a fact without a time never beats one that has it. Every fact is ke
 nothing. Opt-outs and the sending engine lock the same row.
 """
 
+import hashlib
 import hmac
 import secrets as random_secrets
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.utils import timezone
 
+from attentive_integration import phones
 from attentive_integration.crash import crash_point
 from attentive_integration.secrets import seal, unseal
 from loyalty.models import Consent, ConsentEvent, Site
@@ -37,15 +39,8 @@ def suppression_hash(site: Site, address: str) -> str:
         # Whoever comes second keeps the first key: a later one would forget what was erased before.
         Site.objects.filter(pk=site.pk, sealed_suppression_key="").update(sealed_suppression_key=key)
         site.refresh_from_db(fields=["sealed_suppression_key"])
-    return _hashed(_suppression_key(site), address)
-
-
-def _suppression_key(site: Site) -> bytes:
-    return unseal(site.sealed_suppression_key, context=_key_context(site)).encode()
-
-
-def _hashed(key: bytes, address: str) -> str:
-    return _HASHED + hmac.digest(key, address.encode(), "sha256").hex()
+    key = unseal(site.sealed_suppression_key, context=_key_context(site))
+    return _HASHED + hmac.new(key.encode(), address.encode(), hashlib.sha256).hexdigest()
 
 
 def _key_context(site: Site) -> str:
@@ -66,18 +61,11 @@ def hidden_addresses(site: Site, addresses: Sequence[str]) -> dict[str, str]:
     found = dict(
         Consent.objects.filter(site=site, address__in=addresses, state=State.BLOCKED).values_list("address", "state")
     )
-    found.update(dict.fromkeys(erased_addresses(site, addresses), State.ERASED.value))
+    if _has_erased(site):
+        of_hash = {suppression_hash(site, address): address for address in addresses}
+        erased = Consent.objects.filter(site=site, address__in=of_hash, state=State.ERASED)
+        found.update({of_hash[hashed]: State.ERASED.value for hashed in erased.values_list("address", flat=True)})
     return found
-
-
-def erased_addresses(site: Site, addresses: Sequence[str]) -> set[str]:
-    """Return those of the addresses, phones or e-mails, that were erased; two queries at most."""
-    if not addresses or not _has_erased(site):
-        return set()
-    key = _suppression_key(site)
-    of_hash = {_hashed(key, address): address for address in addresses}
-    erased = Consent.objects.filter(site=site, address__in=of_hash, state=State.ERASED)
-    return {of_hash[hashed] for hashed in erased.values_list("address", flat=True)}
 
 
 def state_of(site: Site, address: str, channel: str = Channel.TEXT) -> str:
@@ -93,13 +81,25 @@ def _names(site: Site, address: str) -> list[str]:
     return [address, suppression_hash(site, address)] if _has_erased(site) else [address]
 
 
-def lock_states(site_id: int, phones: Iterable[str]) -> dict[str, str]:
+def address_of(site: Site, phone_or_email: str) -> tuple[str, str]:
+    """Return the channel and the address that somebody means by a phone in any spelling, of any country, or an e-mail.
+
+    Raises `PhoneError`, whose text is a sentence, for what is neither.
+    """
+    text = phone_or_email.strip()
+    if "@" in text:
+        return Channel.EMAIL, text.lower()
+    phone = phones.spellings(text, site.default_country)
+    return Channel.TEXT, phone or phones.to_e164(text, site.default_country, site.allowed_countries)
+
+
+def lock_states(site_id: int, numbers: Iterable[str]) -> dict[str, str]:
     """Lock the TEXT consent of these phones until the transaction ends, and return their states.
 
     Rows that are missing are made, so that there is something to lock; the order of locking is that of the addresses,
     so that two senders cannot deadlock. Must run inside a transaction.
     """
-    wanted = sorted(set(phones))
+    wanted = sorted(set(numbers))
     rows = Consent.objects.filter(site_id=site_id, channel=Channel.TEXT, address__in=wanted)
     known = set(rows.values_list("address", flat=True))
     if missing := [phone for phone in wanted if phone not in known]:
@@ -109,8 +109,11 @@ def lock_states(site_id: int, phones: Iterable[str]) -> dict[str, str]:
     return dict(rows.select_for_update().order_by("address").values_list("address", "state"))
 
 
-def _locked(site: Site, channel: str, address: str) -> Consent:
-    """Return the locked row of an address, made if it is missing; an erased address answers with its hashed row."""
+def locked(site: Site, channel: str, address: str) -> Consent:
+    """Return the row of an address, locked until the transaction ends, and made if it is missing.
+
+    An erased address answers with its hashed row. Must run inside a transaction.
+    """
     while True:
         names = _names(site, address)
         rows = Consent.objects.select_for_update().filter(site=site, channel=channel, address__in=names)
@@ -205,7 +208,7 @@ def _take_in(
     evidence: str = "",
 ) -> Consent:
     """Apply one fact and write it down. `decided_now` dates it after all that was heard, whatever the clocks say."""
-    consent = _locked(site, channel, address)
+    consent = locked(site, channel, address)
     # Read after the lock was waited for: an attempt that began before this moment began before the opt-out stood.
     now = timezone.now()
     if decided_now:
@@ -325,17 +328,10 @@ def hear_many(
     return raised
 
 
-def count_raisable(site: Site, phones: Sequence[str]) -> int:
-    """Return how many of these distinct phones `hear_many` would raise to SUBSCRIBED; writes nothing."""
-    raisable = (State.UNKNOWN, State.TO_ASK, State.REQUESTED)
-    stay = Consent.objects.filter(site=site, channel=Channel.TEXT, address__in=phones).exclude(state__in=raisable)
-    return len(set(phones).difference(stay.values_list("address", flat=True), hidden_addresses(site, phones)))
-
-
 @transaction.atomic
 def mark_to_ask(
     site: Site,
-    phones: Sequence[str],
+    numbers: Sequence[str],
     *,
     source: str = Source.IMPORT,
     by: Someone = None,
@@ -343,8 +339,8 @@ def mark_to_ask(
 ) -> int:
     """Put these phones into the subscribe queue, if nothing is known of them yet; return how many."""
     now = timezone.now()
-    hidden = hidden_addresses(site, phones)
-    wanted = [phone for phone in dict.fromkeys(phones) if phone not in hidden]
+    hidden = hidden_addresses(site, numbers)
+    wanted = [phone for phone in dict.fromkeys(numbers) if phone not in hidden]
     states = lock_states(site.pk, wanted)
     unknown = [phone for phone, state in states.items() if state == State.UNKNOWN]
     rows = Consent.objects.filter(site=site, channel=Channel.TEXT, address__in=unknown)
@@ -361,6 +357,37 @@ def mark_to_ask(
         batch_size=1000,
     )  # fmt: skip
     return len(unknown)
+
+
+@transaction.atomic
+def step(
+    row: Consent,
+    state: str,
+    *,
+    expected: Sequence[str],
+    detail: str = "",
+    due_at: datetime | None = None,
+    requested_at: datetime | None = None,
+) -> bool:
+    """Move a row of the subscribe queue on and end its lease; False when somebody else has changed it meanwhile.
+
+    `row` is as its owner claimed it: its fence must still stand, and its state be one of `expected`.
+    """
+    current = Consent.objects.select_for_update().filter(pk=row.pk, fence=row.fence, state__in=expected).first()
+    if current is None:
+        return False
+    now, before = timezone.now(), current.state
+    current.state, current.detail, current.updated_at = state, detail[:300], now
+    current.lease_until, current.due_at = None, due_at
+    current.requested_at = requested_at or current.requested_at
+    current.save()
+    if state != before:
+        ConsentEvent.objects.create(
+            consent=current, from_state=before, to_state=state, source=Source.SUBSCRIBE_CALL, recorded_at=now,
+            evidence=detail,
+        )  # fmt: skip
+        crash_point("before_request_commit")
+    return True
 
 
 def erase(site: Site, address: str, *, channel: str = Channel.TEXT, by: Someone = None) -> Consent:

@@ -20,7 +20,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from attentive_integration import phones, rate_limit
+from attentive_integration import rate_limit
 from attentive_integration.attentive import AttentiveClient, Eligibilities
 from attentive_integration.crash import crash_point
 from attentive_integration.http import ErrorKind, VendorError
@@ -234,21 +234,9 @@ def _pace(site: Site, endpoint: str) -> tuple[str, int]:
 
 def _mark_requested(site: Site, row: Consent) -> bool:
     """Commit that this person is being asked, before the request leaves; False when somebody else changed the row."""
-    with transaction.atomic():
-        now = timezone.now()
-        mine = Consent.objects.filter(pk=row.pk, fence=row.fence, state=State.TO_ASK)
-        if not mine.update(state=State.REQUESTED, requested_at=now, updated_at=now, lease_until=None, due_at=None):
-            return False
-        ConsentEvent.objects.create(
-            consent=row,
-            from_state=State.TO_ASK,
-            to_state=State.REQUESTED,
-            source=Source.SUBSCRIBE_CALL,
-            recorded_at=now,
-        )
-        crash_point("before_request_commit")
+    is_mine = consent.step(row, State.REQUESTED, expected=[State.TO_ASK], requested_at=timezone.now())
     crash_point("after_request_commit")
-    return True
+    return is_mine
 
 
 def _after_post(site: Site, row: Consent, answer: _Answer, counts: Counter[str]) -> bool:
@@ -271,25 +259,17 @@ def _after_post(site: Site, row: Consent, answer: _Answer, counts: Counter[str])
 
 def _give_back(site: Site, row: Consent, error: VendorError, counts: Counter[str]) -> bool:
     """Return a row to the queue after a call that did nothing, or take it out when asking again is no use."""
-    now = timezone.now()
-    mine = Consent.objects.filter(pk=row.pk, fence=row.fence, state__in=[State.TO_ASK, State.REQUESTED])
+    waiting = [State.TO_ASK, State.REQUESTED]
     if error.kind == ErrorKind.REFUSED:
         # Back to UNKNOWN: it is not asked again by itself, and the sentence says why.
-        before = row.state
-        if mine.update(state=State.UNKNOWN, detail=error.sentence[:300], lease_until=None, due_at=None, updated_at=now):
-            ConsentEvent.objects.create(
-                consent=row, from_state=before, to_state=State.UNKNOWN, source=Source.SUBSCRIBE_CALL, recorded_at=now,
-                evidence=error.sentence,
-            )  # fmt: skip
+        consent.step(row, State.UNKNOWN, expected=waiting, detail=error.sentence)
         counts["refused"] += 1
         return True
     pause = error.retry_after if error.retry_after is not None else 2.0
     if error.status == 429:
         rate_limit.block(_pace(site, "SUBSCRIBE")[0], pause)
-    mine.update(
-        state=State.TO_ASK, detail=error.sentence[:300], lease_until=None, due_at=now + timedelta(seconds=pause),
-        updated_at=now,
-    )  # fmt: skip
+    due_at = timezone.now() + timedelta(seconds=pause)
+    consent.step(row, State.TO_ASK, expected=waiting, detail=error.sentence, due_at=due_at)
     counts["retried"] += 1
     if error.status != 429:
         breakers.record_failure(site, APP, error)
@@ -342,29 +322,50 @@ class Unsubscribed:
 def unsubscribe(site: Site, phone_or_email: str, *, by: Someone = None, evidence: str = "") -> Unsubscribed:
     """Take a person out here, whatever Attentive says, and then tell Attentive once.
 
-    Raises `PhoneError` for a number that is none. A person who left by Attentive's own word is not reported back: it
-    would text them again.
+    The person need not be a member. Raises `PhoneError` for a number that is none. Who left by Attentive's own word, or
+    was reported to it, is not reported again, because it would text them; after a call that failed it is tried anew.
     """
-    is_email = "@" in phone_or_email
-    if is_email:
-        channel, address = Consent.Channel.EMAIL, phone_or_email.strip().lower()
-    else:
-        channel = Consent.Channel.TEXT
-        address = phones.to_e164(phone_or_email, site.default_country, site.allowed_countries)
-    before = consent.state_of(site, address, channel)
-    row = consent.opt_out(site, address, channel=channel, source=Source.STAFF, by=by, evidence=evidence)
-    if before in (State.UNSUBSCRIBED, State.ERASED):
-        return Unsubscribed(channel, address, row.state, "already")
+    channel, address = consent.address_of(site, phone_or_email)
+    with transaction.atomic():
+        is_erased = consent.locked(site, channel, address).state == State.ERASED
+        row = consent.opt_out(site, address, channel=channel, source=Source.STAFF, by=by, evidence=evidence)
+        if is_erased or _attentive_knows(row):
+            return Unsubscribed(channel, address, row.state, "already")
+        # Written before the call, so that a second request at this moment, or after a crash, does not repeat it.
+        _report(site, row, address)
     crash_point("after_opt_out_commit")
     try:
         client = tokens.attentive_client(site)
         rate_limit.acquire(*_pace(site, "UNSUBSCRIBE"))
-        who: dict[str, Any] = {"email": address} if is_email else {"phone": address}
+        who: dict[str, Any] = {"email": address} if channel == Consent.Channel.EMAIL else {"phone": address}
         client.unsubscribe_user(**who, subscriptions=[("MARKETING", channel), ("TRANSACTIONAL", channel)])
     except tokens.TokenMissing as missing:
+        _report(site, row, address, failure=str(missing))
         return Unsubscribed(channel, address, row.state, "not told", str(missing))
     except VendorError as error:
-        unclear = error.kind == ErrorKind.UNKNOWN
-        return Unsubscribed(channel, address, row.state, "unclear" if unclear else "failed", error.sentence)
+        if error.kind == ErrorKind.UNKNOWN:
+            return Unsubscribed(channel, address, row.state, "unclear", error.sentence)
+        _report(site, row, address, failure=error.sentence)
+        return Unsubscribed(channel, address, row.state, "failed", error.sentence)
     crash_point("after_unsubscribe_call")
     return Unsubscribed(channel, address, row.state, "done")
+
+
+def _report(site: Site, row: Consent, address: str, *, failure: str = "") -> None:
+    """Note in the ledger that Attentive is being told, or why it could not be."""
+    consent.hear(
+        site, channel=row.channel, address=address, state=State.UNSUBSCRIBED, source=Source.UNSUBSCRIBE_CALL,
+        event_at=row.event_at, evidence=failure,
+    )  # fmt: skip
+
+
+def _attentive_knows(row: Consent) -> bool:
+    """Tell whether Attentive said that the person left, or was told so, since they last subscribed."""
+    for event in row.events.order_by("-recorded_at", "-pk"):
+        if event.to_state == State.SUBSCRIBED:
+            return False
+        if event.source == Source.UNSUBSCRIBE_CALL:
+            return not event.evidence
+        if event.source == Source.WEBHOOK and (event.heard or event.to_state) == State.UNSUBSCRIBED:
+            return True
+    return False

@@ -90,8 +90,8 @@ def messages_sent_twice_by_nobody() -> int:
 def messages_sent_and_still_to_send() -> int:
     """A message with an accepted attempt may not be due, held, or called not sent."""
     sent = Message.objects.exclude(state__in=[M.ACCEPTED, M.SENDING, M.CLAIMED])
-    # A person may send an accepted or unclear text again: then its last attempt carries their name.
-    return sent.filter(_attempts(outcome=A.ACCEPTED)).exclude(_attempts(resent_by__isnull=False)).count()
+    # What a person sends again carries their name.
+    return sent.filter(_attempts(outcome=A.ACCEPTED), resent_by=None).count()
 
 
 def messages_sent_without_attempt() -> int:
@@ -134,7 +134,7 @@ def messages_sending_without_open_attempt() -> int:
 def unknown_attempts_that_ended_as_not_sent() -> int:
     """Nobody may quietly call not sent what may have been sent."""
     quiet = Message.objects.filter(state__in=[M.REFUSED, M.SKIPPED, M.EXPIRED, M.CANCELLED])
-    return quiet.filter(_attempts(outcome=A.UNKNOWN)).exclude(_attempts(resent_by__isnull=False)).count()
+    return quiet.filter(_attempts(outcome=A.UNKNOWN), resent_by=None).count()
 
 
 # --- I5: consent follows the time of events ---------------------------------------------------------------------------

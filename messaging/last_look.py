@@ -161,5 +161,10 @@ def _write(decisions: _Decisions) -> None:
         updated_at=Now(),
     )
     SendAttempt.objects.bulk_create(
-        [SendAttempt(message=message, number=message.attempt_count, fence=message.fence) for message in decisions.go]
+        [
+            SendAttempt(
+                message=message, number=message.attempt_count, fence=message.fence, resent_by_id=message.resent_by_id
+            )
+            for message in decisions.go
+        ]
     )

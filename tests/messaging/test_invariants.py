@@ -312,9 +312,11 @@ def test_each_breach_is_counted_where_it_belongs(
 
 
 def test_what_people_order_is_no_breach() -> None:
-    message = sound_message("UNKNOWN")
-    attempt(message, 2, outcome="REFUSED", resent_by=make_user(message.site))
-    edit(message, state="REFUSED", attempt_count=2)
+    message, waiting = sound_message("UNKNOWN"), sound_message("UNKNOWN")
+    user = make_user(message.site)
+    attempt(message, 2, outcome="REFUSED", resent_by=user)
+    edit(message, state="REFUSED", attempt_count=2, resent_by=user)
+    edit(waiting, state="EXPIRED", resent_by=user)
     assert found() == {}
 
 

@@ -1,0 +1,53 @@
+"""`manage.py unsubscribe_member`: takes one person out, here and at Attentive."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils.translation import gettext as _
+
+from attentive_integration.phones import PhoneError
+from attentive_integration.secrets import SecretUnreadable
+from loyalty.models import Site
+from loyalty.subscriptions import Unsubscribed, unsubscribe
+
+
+class Command(BaseCommand):
+    help = "Opt a phone (in any spelling) or an e-mail address out at once, and tell Attentive. It need be no member's."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--site", required=True, metavar="SITE_ID")
+        parser.add_argument("address", metavar="PHONE_OR_EMAIL")
+        parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        site = Site.objects.filter(site_id=options["site"]).first()
+        if site is None:
+            raise CommandError(
+                _("There is no site %(site)s. Its ID stands in the list of sites.") % {"site": options["site"]}
+            )
+        try:
+            done = unsubscribe(site, options["address"], evidence="unsubscribe_member")
+        except PhoneError as error:
+            raise CommandError(error.sentence) from None
+        except SecretUnreadable as error:
+            raise CommandError(_("The person is opted out here. %(cause)s") % {"cause": error}) from None
+        if options["json"]:
+            result = {
+                "state": done.state, "channel": done.channel, "attentive": done.attentive, "sentence": done.sentence,
+            }  # fmt: skip
+            self.stdout.write(json.dumps(result))
+        else:
+            self.stdout.write(_sentence(done))
+
+
+def _sentence(done: Unsubscribed) -> str:
+    sentences = {
+        "done": _("The person is opted out, here and at Attentive."),
+        "already": _("The person is opted out. Attentive knew it already and was not asked again."),
+        "not told": _("The person is opted out here. Attentive was not told."),
+        "unclear": _("The person is opted out here. Whether Attentive took it is not known."),
+        "failed": _("The person is opted out here. Attentive did not take it: run the command again later."),
+    }
+    return f"{sentences[done.attentive]} {done.sentence}".strip()
