@@ -1,7 +1,8 @@
 """Every address of the product."""
 
+from django.conf import settings
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 from attentive_integration.health import healthz, readyz
@@ -16,3 +17,5 @@ urlpatterns = [
     path("readyz", readyz, name="readyz"),
     path("webhooks/attentive/<uuid:site_uuid>/", attentive_webhook, name="attentive-webhook"),
 ]
+if settings.ENVIRONMENT_LABEL == "DEMO":
+    urlpatterns.append(path("demo/", include("messaging.demo.urls")))

@@ -8,17 +8,15 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from attentive_integration.attentive import EVENT_TYPE_REFUSES
 from attentive_integration.phones import PhoneError, to_e164
-from loyalty import audit, segments, tokens
+from loyalty import activation, audit, segments, tokens
 from loyalty.models import AccessToken, ActionType, Segment, SignUpSource, Site
 from loyalty.models.scope import Someone, known_user
 from messaging import quiet_hours, text
@@ -70,15 +68,10 @@ def create_site(spec: Any, *, by: Someone = None, actor: str = "create_site") ->
     return {
         "site_id": site.site_id,
         "access_token": tokens.access_token(site),
-        "webhook_url": webhook_url(site),
+        "webhook_url": activation.webhook_url(site),
         "campaigns": [{"id": campaign.pk, "name": campaign.name} for campaign in made_campaigns],
         "segments": [{"id": segment.pk, "name": segment.name} for segment in made_segments],
     }
-
-
-def webhook_url(site: Site) -> str:
-    """Return the address that Attentive sends the site's webhooks to."""
-    return settings.PUBLIC_URL + reverse("attentive-webhook", args=[site.uuid])
 
 
 def describe_site(site: Site) -> dict[str, Any]:

@@ -15,55 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 _END_SECONDS = 10
 
 
-class SandboxProcess:
-    """Use as a context manager: `url` serves both vendors, `ledger_path` is the ledger, the methods steer it.
+class SandboxControl:
+    """Steers and looks into a sandbox that runs somewhere, through its control API."""
 
-    `port` 0 takes a free one; without `ledger_path` the ledger lies in a temporary folder that goes with the process.
-    """
-
-    def __init__(self, port: int = 0, ledger_path: Path | str | None = None) -> None:
-        self._port = port
-        self._folder = tempfile.TemporaryDirectory(prefix="loyalty-sms-sandbox-")
-        self.ledger_path = Path(ledger_path) if ledger_path else Path(self._folder.name) / "ledger.jsonl"
-        self.process: subprocess.Popen[str] | None = None
-        self.url = ""
-        self.control_url = ""
-
-    def __enter__(self) -> Self:
-        log_path = Path(self._folder.name) / "sandbox.log"
-        with log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable, str(ROOT / "manage.py"), "sandbox", "--port", str(self._port),
-                    "--ledger", str(self.ledger_path), "--json",
-                ],
-                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
-                # Ctrl-C in the terminal must reach us first: we end our children in order.
-                start_new_session=True,
-            )  # fmt: skip
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            self.process.wait()
-            words = log_path.read_text(errors="replace").strip()
-            self.__exit__()
-            raise RuntimeError(f"The sandbox did not start: {words[-1000:]}")
-        addresses = json.loads(line)
-        self.url, self.control_url = addresses["url"], addresses["control_url"]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            try:
-                self.process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-            self.process = None
-        self._folder.cleanup()
+    def __init__(self, control_url: str = "") -> None:
+        self.control_url = control_url
 
     # --- Steering -----------------------------------------------------------------------------------------------------
 
@@ -125,13 +81,6 @@ class SandboxProcess:
         screen = self.phones(company).get(phone, {}).get("screen", [])
         return [bubble["text"] for bubble in screen if bubble["side"] == "BRAND"]
 
-    def ledger(self, kind: str = "") -> list[dict[str, Any]]:
-        """Return the ledger's records in order, of one kind or all."""
-        if not self.ledger_path.exists():
-            return []
-        records = [json.loads(line) for line in self.ledger_path.read_text().splitlines()]
-        return [record for record in records if kind in ("", record["kind"])]
-
     def wait_for_webhooks(self, seconds: float = 10.0) -> None:
         """Return when no webhook is waiting; raises TimeoutError after so many seconds."""
         deadline = time.monotonic() + seconds
@@ -152,3 +101,61 @@ class SandboxProcess:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise ValueError(json.load(error)["message"]) from None
+
+
+class SandboxProcess(SandboxControl):
+    """Use as a context manager: `url` serves both vendors, `ledger_path` is the ledger, the methods steer it.
+
+    `port` 0 takes a free one; without `ledger_path` the ledger lies in a temporary folder that goes with the process.
+    """
+
+    def __init__(self, port: int = 0, ledger_path: Path | str | None = None) -> None:
+        super().__init__()
+        self._port = port
+        self._folder = tempfile.TemporaryDirectory(prefix="loyalty-sms-sandbox-")
+        self.ledger_path = Path(ledger_path) if ledger_path else Path(self._folder.name) / "ledger.jsonl"
+        self.process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        log_path = Path(self._folder.name) / "sandbox.log"
+        with log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable, str(ROOT / "manage.py"), "sandbox", "--port", str(self._port),
+                    "--ledger", str(self.ledger_path), "--json",
+                ],
+                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+                # Ctrl-C in the terminal must reach us first: we end our children in order.
+                start_new_session=True,
+            )  # fmt: skip
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            words = log_path.read_text(errors="replace").strip()
+            self.__exit__()
+            raise RuntimeError(f"The sandbox did not start: {words[-1000:]}")
+        addresses = json.loads(line)
+        self.url, self.control_url = addresses["url"], addresses["control_url"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self.process = None
+        self._folder.cleanup()
+
+    def ledger(self, kind: str = "") -> list[dict[str, Any]]:
+        """Return the ledger's records in order, of one kind or all."""
+        if not self.ledger_path.exists():
+            return []
+        records = [json.loads(line) for line in self.ledger_path.read_text().splitlines()]
+        return [record for record in records if kind in ("", record["kind"])]
