@@ -23,6 +23,7 @@ BATCH = 5_000
 _FORMULA_STARTS = frozenset("=+-@\t\r\n\x00＝＋－＠")
 # What a spreadsheet may take away before it looks for a formula.
 _SHIELDS = " '\"\u00a0\u3000\ufeff"
+_WATCHED = _FORMULA_STARTS.union(_SHIELDS)
 _PROGRAM = "loyalty-sms"
 
 
@@ -193,8 +194,7 @@ def formula_safe(value: str) -> str:
     Spaces and quotes before the sign do not make it safe. A text that begins with ' and a sign gets one more, so that
     an import, which takes one away, restores it exactly.
     """
-    begins = value[:1]
-    if begins in _FORMULA_STARTS or (begins and begins in _SHIELDS and value.lstrip(_SHIELDS)[:1] in _FORMULA_STARTS):
+    if value[:1] in _FORMULA_STARTS or (value[:1] in _WATCHED and value.lstrip(_SHIELDS)[:1] in _FORMULA_STARTS):
         return f"'{value}"
     return value
 
@@ -210,7 +210,8 @@ def spreadsheet_rows(rows: Iterable[Sequence[object]]) -> Iterator[list[bytes]]:
     lines = _Rows()
     writer = csv.writer(lines, lineterminator="\r\n")
     for row in rows:
-        writer.writerow([formula_safe(value) if isinstance(value, str) else _plain(value) for value in row])
+        # Nearly every cell is a text that is harmless by its first character.
+        writer.writerow([v if isinstance(v, str) and v[:1] not in _WATCHED else _safe_cell(v) for v in row])
         if len(lines) == BATCH:
             yield [line.encode() for line in lines]
             lines.clear()
@@ -218,7 +219,7 @@ def spreadsheet_rows(rows: Iterable[Sequence[object]]) -> Iterator[list[bytes]]:
         yield [line.encode() for line in lines]
 
 
-def _plain(value: object) -> str:
+def _safe_cell(value: object) -> str:
     return "" if value is None else formula_safe(str(value))
 
 

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection
 from django.db.models import Case, F, QuerySet, Value, When
+from django.db.models.functions import TruncDate
 from django.utils import timezone
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
@@ -31,7 +32,7 @@ from loyalty.export_files import (
     spreadsheet_rows,
 )
 from loyalty.models import Consent, ExportJob, Member, Segment, Site
-from loyalty.query_streams import in_zone, stream_lines, stream_rows
+from loyalty.query_streams import stream_lines, stream_rows
 from loyalty.reach import in_allowed_country
 from loyalty.segment_rules import condition
 from loyalty.segments import members_of
@@ -229,18 +230,18 @@ def _write_sheet(
     report: Progress,
     rows_per_file: int,
 ) -> dict[str, Any]:
-    columns = (*MEMBER_COLUMNS, "joined_at")
-    sql, parameters = _with_consent(members.order_by(), site, *columns)
+    columns = (*MEMBER_COLUMNS, "joined_on")
+    members = members.order_by().annotate(joined_on=TruncDate("joined_at", tzinfo=ZoneInfo(site.time_zone)))
+    sql, parameters = _with_consent(members, site, *columns)
     why = {state: _(words) for state, (_code, words) in _REASONS.items()}
-    zone = ZoneInfo(site.time_zone)
     reachable = 0
 
     def rows() -> Iterator[tuple[object, ...]]:
         nonlocal reachable
-        for *cells, joined_at, state in stream_rows(sql, parameters):
+        for *cells, state in stream_rows(sql, parameters):
             can_be_texted = state == _REACHABLE
             reachable += can_be_texted
-            yield (*cells, in_zone(joined_at, zone).date(), "yes" if can_be_texted else "no", why[state])
+            yield (*cells, "yes" if can_be_texted else "no", why[state])
 
     header = spreadsheet_header([*columns, "reachable", "why"])
     with publication(folder, _numbered(folder, stem, _always), header=header, rows_per_file=rows_per_file) as target:

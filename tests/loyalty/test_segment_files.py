@@ -145,7 +145,7 @@ def test_the_spreadsheet_holds_everybody_with_the_reason(segment: Segment, tmp_p
     rows = {row["phone"]: row for row in csv.DictReader(content.decode("utf-8-sig").splitlines())}
     ada = rows["'+17705550101"]
     assert (ada["first_name"], ada["last_name"], ada["points"]) == ("'=1+1", "'＠Bÿron", "'-5")
-    assert (ada["birth_date"], ada["joined_at"]) == ("1990-12-10", "2026-11-25")
+    assert (ada["birth_date"], ada["joined_on"]) == ("1990-12-10", "2026-11-25")
     assert (ada["reachable"], ada["why"]) == ("yes", "Subscribed to texts.")
     assert rows["'+17705550113"]["why"] == "Opted out of texts."
     assert rows["'+18765550121"]["why"] == "The phone is of a country that this site does not text."
