@@ -6,7 +6,6 @@ opt-out, and a fact without a time never beats one that has it. Every fact is ke
 nothing. Opt-outs and the sending engine lock the same row.
 """
 
-import hashlib
 import hmac
 import secrets as random_secrets
 from collections.abc import Iterable, Sequence
@@ -39,8 +38,15 @@ def suppression_hash(site: Site, address: str) -> str:
         # Whoever comes second keeps the first key: a later one would forget what was erased before.
         Site.objects.filter(pk=site.pk, sealed_suppression_key="").update(sealed_suppression_key=key)
         site.refresh_from_db(fields=["sealed_suppression_key"])
-    key = unseal(site.sealed_suppression_key, context=_key_context(site))
-    return _HASHED + hmac.new(key.encode(), address.encode(), hashlib.sha256).hexdigest()
+    return _hashed(_suppression_key(site), address)
+
+
+def _suppression_key(site: Site) -> bytes:
+    return unseal(site.sealed_suppression_key, context=_key_context(site)).encode()
+
+
+def _hashed(key: bytes, address: str) -> str:
+    return _HASHED + hmac.digest(key, address.encode(), "sha256").hex()
 
 
 def _key_context(site: Site) -> str:
@@ -61,11 +67,18 @@ def hidden_addresses(site: Site, addresses: Sequence[str]) -> dict[str, str]:
     found = dict(
         Consent.objects.filter(site=site, address__in=addresses, state=State.BLOCKED).values_list("address", "state")
     )
-    if _has_erased(site):
-        of_hash = {suppression_hash(site, address): address for address in addresses}
-        erased = Consent.objects.filter(site=site, address__in=of_hash, state=State.ERASED)
-        found.update({of_hash[hashed]: State.ERASED.value for hashed in erased.values_list("address", flat=True)})
+    found.update(dict.fromkeys(erased_addresses(site, addresses), State.ERASED.value))
     return found
+
+
+def erased_addresses(site: Site, addresses: Sequence[str]) -> set[str]:
+    """Return those of the addresses, phones or e-mails, that were erased; two queries at most."""
+    if not addresses or not _has_erased(site):
+        return set()
+    key = _suppression_key(site)
+    of_hash = {_hashed(key, address): address for address in addresses}
+    erased = Consent.objects.filter(site=site, address__in=of_hash, state=State.ERASED)
+    return {of_hash[hashed] for hashed in erased.values_list("address", flat=True)}
 
 
 def state_of(site: Site, address: str, channel: str = Channel.TEXT) -> str:
@@ -326,6 +339,13 @@ def hear_many(
     Consent.objects.bulk_update(changed, ["state", "updated_at", "lease_until", "due_at", "event_at"], batch_size=500)
     ConsentEvent.objects.bulk_create(events, batch_size=1000)
     return raised
+
+
+def count_raisable(site: Site, phones: Sequence[str]) -> int:
+    """Return how many of these distinct phones `hear_many` would raise to SUBSCRIBED; writes nothing."""
+    raisable = (State.UNKNOWN, State.TO_ASK, State.REQUESTED)
+    stay = Consent.objects.filter(site=site, channel=Channel.TEXT, address__in=phones).exclude(state__in=raisable)
+    return len(set(phones).difference(stay.values_list("address", flat=True), hidden_addresses(site, phones)))
 
 
 @transaction.atomic
