@@ -1,6 +1,8 @@
 from django.apps import AppConfig
 from django.contrib.admin import apps as admin_apps
 
+from attentive_integration import checks  # noqa: F401 - importing it registers the checks
+
 
 class AttentiveIntegrationConfig(AppConfig):
     default = True
