@@ -121,6 +121,7 @@ def test_5_a_stop_is_obeyed_at_once(installation: Installation, site: dict[str, 
 
 
 def test_6_an_unclear_answer_is_shown_and_never_repeated(installation: Installation, site: dict[str, Any]) -> None:
+    installation.sandbox.configure_company("harbor", sms_sent=False)
     installation.sandbox.add_fault("/1/messages", "reset_after", times=1)
     before = len(ledger(installation))
     installation.post("/api/v1/sites/1000001/actions", action("a-20", "+17705550102"), token=site["access_token"])
