@@ -26,6 +26,7 @@ __all__ = [
     "Parts",
     "Rendered",
     "check_body",
+    "is_known",
     "parts",
     "placeholders",
     "render",
@@ -79,7 +80,7 @@ def check_body(body: str) -> None:
     if not _clean_body(body):
         raise BodyError(_("The text is empty. Write what the member should read."))
     for name in placeholders(body):
-        if not _is_known(name):
+        if not is_known(name):
             raise BodyError(_unknown_placeholder(name))
     fixed = _PLACEHOLDER.sub("", body)
     if brace := _BRACE.search(fixed):
@@ -108,7 +109,7 @@ def render(body: str, member: Member, action: LoyaltyAction | None) -> Rendered:
 
     def fill(match: re.Match[str]) -> str:
         name, fallback = match[1].strip(), match[2]
-        if not _is_known(name):
+        if not is_known(name):
             return match[0]
         value = _value(name, member, action)
         if not value:
@@ -151,7 +152,8 @@ def worst_case(body: str, longest: Mapping[str, str] | None = None) -> str:
 # --- Values -----------------------------------------------------------------------------------------------------------
 
 
-def _is_known(name: str) -> bool:
+def is_known(name: str) -> bool:
+    """Tell whether a placeholder of this name can be filled."""
     return name in KNOWN or _DATA_NAME.fullmatch(name) is not None
 
 

@@ -52,6 +52,8 @@ GROUPS = (
         (
             Entry(_("Campaigns"), "campaign", "messaging_campaign_changelist", "messaging_campaign"),
             Entry(_("Messages"), "message", "messaging_message_changelist", "messaging_message"),
+            Entry(_("Actions"), "star", "loyalty_loyaltyaction_changelist", "loyalty_loyaltyaction_"),
+            Entry(_("Webhooks"), "webhook", "messaging_webhookevent_changelist", "messaging_webhookevent_"),
         ),
     ),
     Group(
@@ -65,6 +67,9 @@ GROUPS = (
     Group(
         _("Operations"),
         (
+            Entry(
+                _("Stop everything"), "stop", "loyalty_sendingstop_changelist", "loyalty_sendingstop_", Right.ACTIVATE
+            ),
             Entry(_("System"), "system", "system", "system", Right.SYSTEM),
             Entry(_("Users"), "user", "auth_user_changelist", "auth_user_", is_child=True, superuser_only=True),
             Entry(

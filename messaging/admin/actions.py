@@ -1,0 +1,164 @@
+"""The input side: loyalty actions as they were received, and why each became a text or none."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin import SimpleListFilter
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from attentive_integration import markup, phones
+from loyalty.admin.base import SiteChangeList, SiteScopedAdmin
+from loyalty.models import LoyaltyAction
+from loyalty.permissions import Right, can, chosen_site
+from messaging import why
+from messaging.admin.messages import PeriodFilter
+
+Outcome = LoyaltyAction.Outcome
+_TONES = {Outcome.MATCHED: "good", Outcome.HISTORY: "calm", Outcome.SITE_DRAFT: "warn", Outcome.TOO_OLD: "warn"}
+
+
+class RecordedFilter(PeriodFilter):
+    """When the action was received."""
+
+    title = gettext_lazy("received")
+    column = "recorded_at"
+    default = "7d"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+        return [("24h", _("last 24 hours")), ("30d", _("last 30 days")), ("all", _("any time"))]
+
+    def choices(self, changelist: ChangeList) -> Any:
+        first, *others = super().choices(changelist)
+        first["display"] = _("any time") if self.searching else _("last 7 days")
+        return [first, *others]
+
+
+class OutcomeFilter(SimpleListFilter):
+    title = gettext_lazy("outcome")
+    parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
+        return [("WAITING", _("Not matched yet")), *Outcome.choices]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "WAITING":
+            return queryset.filter(processed_at=None)
+        return queryset.filter(outcome=self.value()) if self.value() in Outcome.values else queryset
+
+
+class MemberFilter(SimpleListFilter):
+    """One member's actions; the link on the member's page chooses it."""
+
+    title = gettext_lazy("member")
+    parameter_name = "member"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+        value = request.GET.get("member", "")
+        return [(value, _("one member"))] if value.isdecimal() and len(value) < 19 else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(member=int(self.value() or 0)) if self.value() else queryset
+
+
+class ActionChangeList(SiteChangeList):
+    """Knows of each row whether its member may be shown in full."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        rows: list[Any] = list(self.result_list)
+        for action in rows:
+            action.sees_pii = can(request.user, action.site_id, Right.PII)
+        self.result_list = rows
+
+
+@admin.register(LoyaltyAction)
+class LoyaltyActionAdmin(SiteScopedAdmin):
+    list_display = ("activity_id", "action_type", "member_shown", "outcome_shown", "site_shown", "occurred", "received")
+    list_filter = (RecordedFilter, OutcomeFilter, MemberFilter)
+    list_select_related = ("site", "member", "action_type")
+    search_fields = ("activity_id",)
+    search_help_text = gettext_lazy("Activity ID, phone in any spelling or loyalty ID")
+    ordering = ("-pk",)
+    sortable_by = ()
+    lead = gettext_lazy("What members did, as Annex Cloud reported it, and what became of it.")
+    empty_icon = "star"
+    empty_title = gettext_lazy("No action received in this period")
+    empty_text = gettext_lazy(
+        "Annex Cloud sends what members do to the inbound API, or you import a file. No action, no text."
+    )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ActionChangeList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        words = search_term.strip()
+        if not words:
+            return queryset, False
+        site = chosen_site(request)
+        if phone := phones.spellings(words, site.default_country if site else "US"):
+            return queryset.filter(member__phone=phone), False
+        by_id = queryset.filter(activity_id=words)
+        return by_id if by_id.exists() else queryset.filter(member__external_id=words), False
+
+    @admin.display(description=gettext_lazy("member"))
+    def member_shown(self, action: LoyaltyAction) -> str:
+        phone = markup.phone_text(action.member.phone, whole=getattr(action, "sees_pii", False))
+        name = f"{action.member.first_name} {action.member.last_name}".strip()
+        return f"{name} · {phone}" if name else phone
+
+    @admin.display(description=gettext_lazy("outcome"))
+    def outcome_shown(self, action: LoyaltyAction) -> SafeString:
+        return outcome_pill(action)
+
+    @admin.display(description=gettext_lazy("site"))
+    def site_shown(self, action: LoyaltyAction) -> str:
+        return action.site.client_name
+
+    @admin.display(description=gettext_lazy("occurred"))
+    def occurred(self, action: LoyaltyAction) -> SafeString:
+        return markup.ago(action.occurred_at)
+
+    @admin.display(description=gettext_lazy("received"))
+    def received(self, action: LoyaltyAction) -> SafeString:
+        return markup.ago(action.recorded_at)
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> LoyaltyAction | None:
+        if not object_id.isdecimal() or len(object_id) > 18:
+            return None
+        rows = self.get_queryset(request).filter(pk=object_id)
+        found: LoyaltyAction | None = rows.select_related("site", "member", "action_type").first()
+        return found
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the action, and for each campaign why this person got its text or did not."""
+        action = self.get_row(request, object_id)
+        whole = can(request.user, action.site_id, Right.PII)
+        findings = why.findings(action, phone=markup.phone_text(action.member.phone, whole=whole))
+        context = self.frame(
+            request,
+            _("Action %(id)s") % {"id": action.activity_id},
+            action=action, sees_pii=whole, findings=findings, others=why.other_campaigns(action),
+            pill=outcome_pill(action), has_text=any(one.message is not None for one in findings),
+            data=json.dumps(action.data, indent=2, ensure_ascii=False) if action.data else "",
+        )  # fmt: skip
+        return TemplateResponse(request, "admin/messaging/action.html", context)
+
+
+def outcome_pill(action: LoyaltyAction) -> SafeString:
+    """Return what became of the action, as a pill."""
+    if action.processed_at is None:
+        return markup.pill(_("Not matched yet"), "info", "clock")
+    tone = _TONES.get(Outcome(action.outcome), "calm") if action.outcome in Outcome.values else "calm"
+    return markup.pill(action.get_outcome_display(), tone, "check" if action.outcome == Outcome.MATCHED else "skip")
