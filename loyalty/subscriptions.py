@@ -90,7 +90,7 @@ def subscribe_due(site: Site, *, deadline: float | None = None) -> Counter[str]:
     counts: Counter[str] = Counter()
     started_at = timezone.now()
     while deadline is None or time.monotonic() < deadline:
-        if breakers.is_open(site.pk, APP) and not breakers.may_probe(site, APP, timezone.now()):
+        if breakers.is_open(site.pk, APP) and not (_to_ask(site).exists() and _may_probe(site)):
             break
         rows = [] if stops.is_stopped(site.pk) else _claim(site)
         if not rows:
@@ -122,6 +122,10 @@ def sites_with_waiting_members() -> list[int]:
     )
     active = Site.objects.filter(state__in=[Site.State.TEST, Site.State.LIVE])
     return list(active.filter(Exists(waiting)).order_by("pk").values_list("pk", flat=True))
+
+
+def _may_probe(site: Site) -> bool:
+    return breakers.may_probe(site, APP, timezone.now())
 
 
 def _to_ask(site: Site) -> Any:
@@ -291,14 +295,18 @@ def _confirm_requested(
     last = 0
     while deadline is None or time.monotonic() < deadline:
         rows = list(waiting.filter(pk__gt=last).order_by("pk")[:_SLICE])
-        if not rows or breakers.is_open(site.pk, APP):
+        if not rows or (breakers.is_open(site.pk, APP) and not _may_probe(site)):
             return
         last = rows[-1].pk
         answers = _in_parallel(site, "DEFAULT", rows, lambda row: client.get_lists(phone=row.address))
         now = timezone.now()
         for row, answer in zip(rows, answers, strict=True):
-            if answer is None or answer.error is not None:
+            if answer is None:
                 continue
+            if answer.error is not None:
+                breakers.record_failure(site, APP, answer.error)
+                continue
+            breakers.record_success(site, APP)
             Consent.objects.filter(pk=row.pk).update(checked_at=now)
             if _is_textable(answer.value):
                 consent.hear(

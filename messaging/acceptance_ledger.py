@@ -184,13 +184,14 @@ _UNSAID = """
 SELECT g.phone, g.times FROM (SELECT phone, body, count(*) AS times FROM {ledger} GROUP BY phone, body) g
 WHERE NOT EXISTS (
     SELECT 1 FROM {message} m
-    WHERE m.{to} = g.phone AND m.{body} = g.body AND m.{state} IN ('ACCEPTED', 'UNKNOWN', 'SENDING')
+    WHERE m.{to} = g.phone AND m.{body} = g.body
+    AND (m.{state} IN ('ACCEPTED', 'UNKNOWN', 'SENDING') OR m.resent_by_id IS NOT NULL)
 )
 """
 
 
 def _lines_without_message(table: dict[str, str]) -> int:
-    """Count accepted texts of which no message says ACCEPTED, UNKNOWN or SENDING.
+    """Count accepted texts of which no message says ACCEPTED, UNKNOWN or SENDING, or that it was ordered again.
 
     Left out are tests to the guests of a site, which are no messages, and people who were erased since.
     """

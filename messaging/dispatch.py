@@ -177,7 +177,10 @@ class _Dispatcher:
             lane = _lane(site, route) if route else None
             if lane is None or site.state in (Site.State.DRAFT, Site.State.PAUSED):
                 continue
-            if breakers.may_probe(site, kind, timezone.now()) and (probe := queue.take_probe(site, kind)):
+            # The probe of a token that members are asked with as well is left to them when no text waits for it.
+            if not queue.waits_for_probe(site, kind) or not breakers.may_probe(site, kind, timezone.now()):
+                continue
+            if probe := queue.take_probe(site, kind):
                 self._begin(self.lanes.setdefault((site.pk, lane.route), lane), probe)
 
     def _under_way(self) -> set[Future[Call]]:

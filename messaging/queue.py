@@ -137,10 +137,15 @@ def expire_stopped(site: Site | None) -> int:
     return held.update(state=State.EXPIRED, updated_at=Now())
 
 
+def waits_for_probe(site: Site, token_kind: str) -> bool:
+    """Tell whether a message is held behind a breaker that could be sent to probe it."""
+    return _behind_breaker(site, token_kind).exists()
+
+
 def take_probe(site: Site, token_kind: str) -> list[Message]:
     """Claim one message that is held behind a breaker, to see whether the vendor answers again."""
-    held = _of_token(State.HELD, site.pk, token_kind).filter(reason__in=_TOKEN_REASONS, expires_at__gt=Now())
     with transaction.atomic():
+        held = _behind_breaker(site, token_kind)
         oldest = held.select_for_update(skip_locked=True, of=("self",)).order_by("due_at").values_list("pk", flat=True)
         taken = list(oldest[:1])
         Message.objects.filter(pk__in=taken).update(
@@ -149,6 +154,10 @@ def take_probe(site: Site, token_kind: str) -> list[Message]:
     crash_point("after_probe_claim")
     claimed = Message.objects.filter(pk__in=taken, state=State.CLAIMED)
     return list(claimed.select_related("member", "campaign", "version", "action__action_type"))
+
+
+def _behind_breaker(site: Site, token_kind: str) -> QuerySet[Message]:
+    return _of_token(State.HELD, site.pk, token_kind).filter(reason__in=_TOKEN_REASONS, expires_at__gt=Now())
 
 
 def _of_token(state: str, site_id: int, token_kind: str) -> QuerySet[Message]:

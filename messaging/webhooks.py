@@ -29,6 +29,7 @@ _MAY_HAVE_LEFT = (
     SendAttempt.Outcome.ACCEPTED,
     SendAttempt.Outcome.RETRY,
 )
+_TURNED_AWAY = SendAttempt.Outcome.RETRY
 _UNDER_WAY = (Message.State.CLAIMED, Message.State.SENDING)
 _TO_CONFIRM = (Message.State.UNKNOWN, Message.State.ACCEPTED, Message.State.QUEUED, Message.State.HELD)
 
@@ -144,18 +145,24 @@ def _confirm_text(site: Site, event: Event) -> str:
     """Note on the message that an `sms.sent` speaks of that it was sent; return the event's state.
 
     It speaks of the earliest attempt at the same phone whose text ends the one sent (Attentive puts the client's name
-    before it) and which no other event has confirmed.
+    before it) and which no other event has confirmed: of one that Attentive did not turn away, if there is any.
     """
     attempts = SendAttempt.objects.filter(
         message__site=site, message__to=event.phone or "-", message__confirmed_at=None, outcome__in=_MAY_HAVE_LEFT
     )
-    for attempt in attempts.select_related("message").order_by("started_at", "pk"):
+    text = event.text.rstrip()
+    alike = [
+        attempt
+        for attempt in attempts.select_related("message").order_by("started_at", "pk")
+        if attempt.message.body.strip() and text.endswith(attempt.message.body.rstrip())
+    ]
+    # The sort keeps the order of time among equals; the longest text is the one that was meant.
+    for attempt in sorted(alike, key=lambda one: (one.outcome == _TURNED_AWAY, -len(one.message.body))):
         message = attempt.message
-        if not message.body.strip() or not event.text.rstrip().endswith(message.body.rstrip()):
-            continue
         if message.state in _UNDER_WAY:
             return State.RECEIVED
-        if message.state in _TO_CONFIRM and _confirm(message, attempt, event):
+        is_open = message.state in _TO_CONFIRM or attempt.outcome == SendAttempt.Outcome.UNKNOWN
+        if is_open and _confirm(message, attempt, event):
             return State.DONE
     return State.IGNORED
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent, stops, subscriptions, tokens
 from loyalty.models import AccessToken, Breaker, Consent, ConsentEvent, Member, Site
+from messaging import dispatch, invariants
 from tests.factories import make_consent, make_member, make_sign_up_source
 from tests.messaging.world import World
 
@@ -199,3 +200,39 @@ def test_the_opt_out_here_stands_whatever_attentive_says(world: World) -> None:
     done = subscriptions.unsubscribe(world.site, member.phone)
     assert (done.state, done.attentive) == ("UNSUBSCRIBED", "unclear")
     assert state_of(member) == "UNSUBSCRIBED"
+
+
+@pytest.mark.parametrize("status", [400, 429, 503, 401])
+def test_the_ledger_of_consent_follows_each_turn_of_a_request(world: World, status: int) -> None:
+    member = make_member(world.site)
+    consent.mark_to_ask(world.site, [member.phone])
+    world.sandbox.add_fault("/v1/subscriptions", "status", times=1, status=status, retry_after="1", method="POST")
+    subscriptions.subscribe_due(world.site)
+    assert {name: n for names in invariants.violations().values() for name, n in names.items() if n} == {}
+
+
+def test_a_probe_is_left_to_whoever_has_something_to_ask(world: World) -> None:
+    """Sending looks for due probes each second; it may not use up the one that waiting members need."""
+    member = waiting(world)
+    world.sandbox.configure_company(world.company, refused=["app"])
+    subscriptions.subscribe_due(world.site)
+    world.sandbox.configure_company(world.company, refused=[])
+    Consent.objects.update(due_at=None)
+    Breaker.objects.update(probe_at=timezone.now() - timedelta(seconds=1))
+    dispatch.send_due(seconds=1)
+    subscriptions.subscribe_due(world.site)
+    assert state_of(member) == "SUBSCRIBED"
+
+
+def test_a_request_that_waits_for_its_answer_probes_too(world: World) -> None:
+    world.sandbox.configure_company(world.company, double_opt_in=True)
+    member = waiting(world)
+    subscriptions.subscribe_due(world.site)
+    Breaker.objects.create(
+        site=world.site, token_kind="ATTENTIVE_APP", opened_at=timezone.now(), probe_at=timezone.now(), failures=1
+    )
+    world.sandbox.reply(world.company, member.phone, "Y")
+    Consent.objects.update(checked_at=timezone.now() - timedelta(hours=2))
+    subscriptions.subscribe_due(world.site)
+    assert state_of(member) == "SUBSCRIBED"
+    assert not Breaker.objects.filter(opened_at__isnull=False).exists()

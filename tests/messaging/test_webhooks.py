@@ -387,6 +387,28 @@ def test_proof_that_a_text_left_stops_its_next_attempt(site: Site) -> None:
     assert standing(fresh) == ("QUEUED", False)
 
 
+def test_a_text_that_was_turned_away_is_not_confirmed_by_its_twin(site: Site) -> None:
+    turned_away, twin = sent_message(site, "QUEUED"), sent_message(site, "ACCEPTED", minutes=2)
+    post(site, sent())
+    process_webhooks()
+    assert (standing(turned_away), standing(twin)) == (("QUEUED", False), ("ACCEPTED", True))
+
+
+def test_the_longest_text_is_meant(site: Site) -> None:
+    short, long = sent_message(site, "UNKNOWN", body="5 points!"), sent_message(site, "UNKNOWN", body="25 points!")
+    post(site, sent("Harbor Goods: 25 points!"))
+    process_webhooks()
+    assert (standing(short), standing(long)) == (("UNKNOWN", False), ("ACCEPTED", True))
+
+
+def test_a_text_that_was_ordered_again_and_then_forbidden_is_confirmed(site: Site) -> None:
+    message = sent_message(site, "UNKNOWN")
+    Message.objects.update(state="SKIPPED", reason="OPTED_OUT")
+    post(site, sent())
+    process_webhooks()
+    assert standing(message) == ("ACCEPTED", True)
+
+
 def test_the_limit_is_kept(site: Site) -> None:
     for number in range(5):
         post(site, sent(number=number))
