@@ -236,6 +236,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "send what is due": {"task": "messaging.tasks.send_due", "schedule": 5.0, "options": {"expires": 5}},
     "ask waiting members": {"task": "loyalty.tasks.subscribe_waiting", "schedule": 20.0, "options": {"expires": 20}},
+    "go on with imports": {"task": "loyalty.tasks.resume_jobs", "schedule": 10.0, "options": {"expires": 10}},
     "carry out exports": {"task": "messaging.tasks.export_due", "schedule": 30.0, "options": {"expires": 30}},
     "heartbeat": {"task": "messaging.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
 }

@@ -5,11 +5,16 @@ import time
 from celery import shared_task
 
 from attentive_integration.wake import wake
-from loyalty import subscriptions
-from loyalty.models import Site
+from loyalty import imports, subscriptions
+from loyalty.models import ImportJob, Site
 
 # Celery's tasks are short; what is left is taken by the next one.
 _SECONDS = 20.0
+# An import makes room for others after this long; going on costs a second look at the rows before. The job's own lease
+# tells whether its worker lives, so the task may last.
+_IMPORT_SECONDS = 600.0
+_IMPORT_TASKS = {"CHECK": "loyalty.tasks.import_check", "IMPORT": "loyalty.tasks.import_run"}
+_LONG = {"soft_time_limit": 1_700, "time_limit": 1_800}
 
 
 @shared_task(name="loyalty.tasks.subscribe_waiting")
@@ -26,3 +31,34 @@ def subscribe_site(site_id: int) -> None:
     if site is not None:
         # Not ready, or paused meanwhile: staff see why on the site's page.
         subscriptions.subscribe_if_ready(site, deadline=time.monotonic() + _SECONDS)
+
+
+@shared_task(name="loyalty.tasks.resume_jobs")
+def resume_jobs() -> None:
+    """Wake the imports that wait: whose wake-up was lost, whose worker died, or that came after another one."""
+    for job_id, phase in imports.due_jobs().values_list("pk", "phase"):
+        wake(_IMPORT_TASKS[phase], job_id)
+
+
+@shared_task(name="loyalty.tasks.import_check", **_LONG)
+def import_check(job_id: int) -> None:
+    """Go through a file without writing anything, for a while."""
+    job = ImportJob.objects.filter(pk=job_id, phase=ImportJob.Phase.CHECK).first()
+    if job is not None:
+        fence = job.fence
+        _go_on(imports.check_import(job, deadline=time.monotonic() + _IMPORT_SECONDS), fence)
+
+
+@shared_task(name="loyalty.tasks.import_run", **_LONG)
+def import_run(job_id: int) -> None:
+    """Import a file, for a while."""
+    job = ImportJob.objects.filter(pk=job_id, phase=ImportJob.Phase.IMPORT).first()
+    if job is not None:
+        fence = job.fence
+        _go_on(imports.run_import(job, deadline=time.monotonic() + _IMPORT_SECONDS), fence)
+
+
+def _go_on(job: ImportJob, fence: int) -> None:
+    """Wake the next worker where there is more to do. One that waits for another import is woken by `resume_jobs`."""
+    if job.state == ImportJob.State.PENDING and job.fence > fence:
+        wake(_IMPORT_TASKS[job.phase], job.pk)

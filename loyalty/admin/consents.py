@@ -16,7 +16,7 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from attentive_integration.markup import STATE_LOOKS, ago, email_text, number, phone_text, pill_for_state
 from attentive_integration.phones import spellings
@@ -25,6 +25,7 @@ from loyalty.models import AccessToken, Breaker, Consent, ConsentEvent, Member, 
 from loyalty.permissions import Right, can, chosen_site
 
 from .base import SiteChangeList, SiteScopedAdmin
+from .waiting import duration as words_of
 
 State, Channel = Consent.State, Consent.Channel
 _MOST_SITES = 200
@@ -201,14 +202,7 @@ class Queue:
 
     @property
     def duration(self) -> str:
-        seconds = self.waiting / self.pace
-        if not self.waiting:
-            return "–"
-        if seconds < 90:
-            return ngettext("%(n)s second", "%(n)s seconds", round(seconds)) % {"n": max(1, round(seconds))}
-        if seconds < 5400:
-            return ngettext("%(n)s minute", "%(n)s minutes", round(seconds / 60)) % {"n": round(seconds / 60)}
-        return ngettext("%(n)s hour", "%(n)s hours", round(seconds / 3600)) % {"n": round(seconds / 3600)}
+        return words_of(self.waiting / self.pace) if self.waiting else "–"
 
 
 def hindrance(site: Site) -> str:

@@ -78,6 +78,10 @@ class ImportJob(Job):
     rejects_file = models.FileField(upload_to="rejects/%Y/%m/", blank=True)
     undone_at = models.DateTimeField(null=True, blank=True)
 
+    class Meta:
+        verbose_name = _("import")
+        verbose_name_plural = _("imports")
+
     def __str__(self) -> str:
         return f"{self.file_name} ({self.get_state_display()})"
 
@@ -107,6 +111,8 @@ class ExportJob(Job):
 
     class Meta:
         ordering: ClassVar = ["-created_at"]
+        verbose_name = _("export")
+        verbose_name_plural = _("exports")
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} · {self.get_format_display()}"

@@ -55,6 +55,9 @@ class Member(models.Model):
             # The member list of a site, newest first, and its tier filter.
             models.Index(fields=["site", "-id"], name="member_site_newest"),
             models.Index(fields=["site", "tier"], name="member_site_tier"),
+            # Search by the beginning of a name; these classes of operators serve LIKE 'Ada%' in any collation.
+            models.Index(fields=["last_name"], name="member_last_name", opclasses=["varchar_pattern_ops"]),
+            models.Index(fields=["first_name"], name="member_first_name", opclasses=["varchar_pattern_ops"]),
         ]
 
     def __str__(self) -> str:
@@ -101,6 +104,7 @@ class Consent(models.Model):
     objects = SiteScopedQuerySet.as_manager()
 
     class Meta:
+        verbose_name_plural = _("consent")
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["site", "channel", "address"], name="one_consent_per_site_channel_address")
         ]
@@ -110,6 +114,9 @@ class Consent(models.Model):
             models.Index(
                 fields=["site", "checked_at"], name="consent_requested", condition=models.Q(state="REQUESTED")
             ),
+            # The consent list of a site, newest first, and its state filter.
+            models.Index(fields=["site", "-id"], name="consent_site_newest"),
+            models.Index(fields=["site", "state", "-id"], name="consent_site_state"),
             # An opt-out "everywhere" looks the address up over all sites.
             models.Index(fields=["address"], name="consent_address"),
         ]
