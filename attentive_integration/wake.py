@@ -8,6 +8,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 
 from django.conf import settings
 
@@ -17,6 +18,10 @@ logger = logging.getLogger(__name__)
 
 # More different wake-ups than this do not wait; the tick finds their work anyway.
 _WAITING_AT_MOST = 1_000
+# A wake-up that nobody took for so long is of no use any more: the next tick has done its work (seconds).
+_EXPIRES = 60
+# Between two wake-ups a process waits a moment, in which further equal ones become one (seconds).
+_PAUSE = 0.05
 # How long a process that ends gives its last wake-ups.
 _LAST_SECONDS = 2.0
 
@@ -58,9 +63,10 @@ class _Publisher:
                 self._busy = True
             task_name, args = wish
             try:
-                app.send_task(task_name, args=args, retry=False)
+                app.send_task(task_name, args=args, retry=False, expires=_EXPIRES)
             except Exception as error:  # whatever the broker's client raises: the wake-up is missed, nothing else
                 logger.warning("A wake-up for %s was missed: %s", task_name, type(error).__name__)
+            time.sleep(_PAUSE)
 
 
 _publisher = _Publisher()

@@ -29,7 +29,7 @@ def room(campaign: Campaign) -> int | None:
     """
     if not campaign.canary_size or campaign.canary_passed_at is not None:
         return None
-    Campaign.objects.select_for_update().get(pk=campaign.pk)
+    Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
     return max(0, campaign.canary_size - _texts(campaign).count())
 
 
