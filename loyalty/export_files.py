@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 ROWS_PER_FILE = 500_000
 MANIFEST = "manifest.json"
 # Rows handed on at a time.
-BATCH = 5_000
+BATCH = 2_000
 _FORMULA_STARTS = frozenset("=+-@\t\r\n\x00＝＋－＠")
 # What a spreadsheet may take away before it looks for a formula.
 _SHIELDS = " '\"\u00a0\u3000\ufeff"

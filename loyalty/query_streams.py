@@ -10,7 +10,7 @@ import psycopg
 from django.db import connection, transaction
 
 # Rows fetched at a time.
-_CHUNK = 5_000
+_CHUNK = 2_000
 
 
 def stream_rows(sql: str, parameters: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
