@@ -10,6 +10,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -19,7 +20,7 @@ from loyalty.admin.base import SiteChangeList, SiteScopedAdmin
 from loyalty.models import LoyaltyAction
 from loyalty.permissions import Right, can, chosen_site
 from messaging import why
-from messaging.admin.messages import PeriodFilter
+from messaging.admin.messages import PeriodFilter, without_site
 
 Outcome = LoyaltyAction.Outcome
 _TONES = {Outcome.MATCHED: "good", Outcome.HISTORY: "calm", Outcome.SITE_DRAFT: "warn", Outcome.TOO_OLD: "warn"}
@@ -95,6 +96,9 @@ class LoyaltyActionAdmin(SiteScopedAdmin):
         "Annex Cloud sends what members do to the inbound API, or you import a file. No action, no text."
     )
 
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return without_site(request, super().get_list_display(request))
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return ActionChangeList
 
@@ -111,10 +115,10 @@ class LoyaltyActionAdmin(SiteScopedAdmin):
         return by_id if by_id.exists() else queryset.filter(member__external_id=words), False
 
     @admin.display(description=gettext_lazy("member"))
-    def member_shown(self, action: LoyaltyAction) -> str:
+    def member_shown(self, action: LoyaltyAction) -> SafeString:
         phone = markup.phone_text(action.member.phone, whole=getattr(action, "sees_pii", False))
         name = f"{action.member.first_name} {action.member.last_name}".strip()
-        return f"{name} · {phone}" if name else phone
+        return format_html('<span>{}<br><span class="quiet small nowrap">{}</span></span>', name or "–", phone)
 
     @admin.display(description=gettext_lazy("outcome"))
     def outcome_shown(self, action: LoyaltyAction) -> SafeString:
@@ -148,7 +152,8 @@ class LoyaltyActionAdmin(SiteScopedAdmin):
         findings = why.findings(action, phone=markup.phone_text(action.member.phone, whole=whole))
         context = self.frame(
             request,
-            _("Action %(id)s") % {"id": action.activity_id},
+            action.activity_id,
+            action,
             action=action, sees_pii=whole, findings=findings, others=why.other_campaigns(action),
             pill=outcome_pill(action), has_text=any(one.message is not None for one in findings),
             data=json.dumps(action.data, indent=2, ensure_ascii=False) if action.data else "",

@@ -11,6 +11,7 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
@@ -18,12 +19,13 @@ from django.utils.translation import gettext_lazy
 
 from attentive_integration import markup, phones
 from attentive_integration.wake import wake
-from loyalty.admin.base import COUNT_CAP, ActionRefused, ObjectAction, SiteScopedAdmin
+from loyalty.admin.base import ActionRefused, ObjectAction, SiteScopedAdmin
 from loyalty.models import LoyaltyAction, Site
 from loyalty.permissions import Right, can, chosen_site, sites_where
 from messaging import campaigns, guest_texts, previews, starters, text
 from messaging.admin.campaign_pages import editor_parts, preview_parts, readiness, shadow_report, version_rows
-from messaging.admin.capped import CountOf, LatestOf
+from messaging.admin.capped import CountOf, LatestOf, shown
+from messaging.admin.messages import without_site
 from messaging.campaigns import CampaignRefused
 from messaging.forms import CampaignForm, GoLiveForm, GuestTextForm, NewCampaignForm
 from messaging.models import Campaign, Message
@@ -98,9 +100,10 @@ class CampaignAdmin(SiteScopedAdmin):
         first = recent.order_by("pk").values_list("pk", flat=True)[:1]
         texts = Message.objects.filter(campaign=OuterRef("pk"))
         sent = texts.filter(action__gte=first, sent_at__gte=now - timedelta(days=7)).order_by()
-        return rows.annotate(
-            week=CountOf(sent, COUNT_CAP + 1), latest=LatestOf(texts.order_by("-action"), "sent_at", _NEWEST)
-        )
+        return rows.annotate(week=CountOf(sent), latest=LatestOf(texts.order_by("-action"), "sent_at", _NEWEST))
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return without_site(request, super().get_list_display(request))
 
     @admin.display(description=gettext_lazy("text"))
     def text_shown(self, campaign: Campaign) -> str:
@@ -118,7 +121,7 @@ class CampaignAdmin(SiteScopedAdmin):
 
     @admin.display(description=gettext_lazy("sent in 7 days"))
     def sent_week(self, campaign: Any) -> str:
-        return f"{markup.number(COUNT_CAP)}+" if campaign.week > COUNT_CAP else markup.number(campaign.week)
+        return shown(campaign.week)
 
     @admin.display(description=gettext_lazy("last sent"))
     def last_sent(self, campaign: Any) -> SafeString:
@@ -329,19 +332,19 @@ class CampaignAdmin(SiteScopedAdmin):
         # Phones travel as positions: a page never holds more of a phone than its reader may see.
         choices = [(str(place), markup.phone_text(phone, whole=whole)) for place, phone in enumerate(site.guest_phones)]
         form = GuestTextForm(request.POST or None, phones=choices, initial={"preview_for": request.GET.get("for", "")})
-        shown: dict[str, Any] = {}
+        preview: dict[str, Any] = {}
         if request.method == "POST" and form.is_valid():
-            shown = self._guest_text(campaign, form.cleaned_data["preview_for"])
-            if shown["problem"]:
-                form.add_error("preview_for", shown["problem"])
+            preview = self._guest_text(campaign, form.cleaned_data["preview_for"])
+            if preview["problem"]:
+                form.add_error("preview_for", preview["problem"])
             elif "_send" in request.POST:
-                return self._send_guest_text(request, campaign, shown["body"], int(form.cleaned_data["phone"]))
+                return self._send_guest_text(request, campaign, preview["body"], int(form.cleaned_data["phone"]))
         elif request.method != "POST":
-            shown = self._guest_text(campaign, request.GET.get("for", ""))
+            preview = self._guest_text(campaign, request.GET.get("for", ""))
         context = self.frame(
             request, _("Test text"), campaign, campaign=campaign, form=form, has_phones=bool(choices),
             pill=state_pills(campaign), tabs=self._tabs(campaign, "test"), tabs_label=_("Pages of the campaign"),
-            is_event=campaign.route == Campaign.Route.EVENT, **shown,
+            is_event=campaign.route == Campaign.Route.EVENT, **preview,
         )  # fmt: skip
         return TemplateResponse(request, "admin/messaging/campaign_test.html", context)
 
@@ -435,7 +438,7 @@ def state_pills(campaign: Campaign) -> SafeString:
         pills.append(markup.pill(_("Shadow"), "info", "half"))
     if campaign.state == State.LIVE and campaign.canary_size and campaign.canary_passed_at is None:
         pills.append(markup.pill(_("Trial"), "warn", "flag"))
-    return markup.joined(pills)
+    return format_html_join(" ", "{}", ((pill,) for pill in pills))
 
 
 def _suggestion(site: Site, starter: starters.Starter | None) -> dict[str, Any]:

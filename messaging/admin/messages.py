@@ -15,6 +15,7 @@ from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 from django.utils.formats import date_format
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
@@ -22,12 +23,12 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from attentive_integration import markup, phones
 from attentive_integration.wake import wake
-from loyalty.admin.base import COUNT_CAP, ObjectAction, SiteChangeList, SiteScopedAdmin
+from loyalty.admin.base import ObjectAction, SiteChangeList, SiteScopedAdmin
 from loyalty.exports import ExportRefused
 from loyalty.models import LoyaltyAction, Site
 from loyalty.permissions import Right, can, chosen_site, sites_where
 from messaging import decisions, exports, reasons, text
-from messaging.admin.capped import CountOf
+from messaging.admin.capped import CountOf, shown
 from messaging.admin.message_page import message_page
 from messaging.models import Campaign, Message
 
@@ -42,6 +43,12 @@ _RESENDABLE = (State.UNKNOWN, State.REFUSED)
 _TWICE = gettext_lazy(
     "It is not known whether this text went out, so the person may get it twice. Send it again all the same?"
 )
+
+
+def reason_title(code: str) -> str:
+    """Return the title of a reason for a list, where nothing more is known than its code."""
+    unknown = "…"
+    return reasons.explain(code, status=unknown).title.replace(f" ({unknown})", "")
 
 
 class PeriodFilter(SimpleListFilter):
@@ -144,11 +151,16 @@ class ReasonFilter(SimpleListFilter):
     @classmethod
     def codes(cls) -> list[tuple[str, str]]:
         """Return the codes that may stand on a message, with words."""
-        codes = [code for code in reasons.Code if code not in cls._OF_ACTIONS]
-        return [(code.value, code.value.replace("_", " ").capitalize()) for code in codes]
+        titles = [(code.value, reason_title(code)) for code in reasons.Code if code not in cls._OF_ACTIONS]
+        return sorted(titles, key=lambda pair: pair[1])
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(reason=self.value()) if self.value() else queryset
+
+
+def without_site(request: HttpRequest, columns: Sequence[Any]) -> list[Any]:
+    """Return a list's columns, without the site where one is chosen."""
+    return [column for column in columns if column != "site_shown" or chosen_site(request) is None]
 
 
 class MessageChangeList(SiteChangeList):
@@ -241,6 +253,9 @@ class MessageAdmin(SiteScopedAdmin):
             }
         return response
 
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return without_site(request, super().get_list_display(request))
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return MessageChangeList
 
@@ -264,9 +279,7 @@ class MessageAdmin(SiteScopedAdmin):
             if not isinstance(spec, StateFilter):
                 rows = spec.queryset(request, rows)
         rows, _duplicates = self.get_search_results(request, rows, changelist.query or "")
-        counted = {
-            f"in_{state.lower()}": CountOf(rows.filter(state=state).order_by(), COUNT_CAP + 1) for state in State.values
-        }
+        counted = {f"in_{state.lower()}": CountOf(rows.filter(state=state).order_by()) for state in State.values}
         counts: Any = Site.objects.filter(pk__in=request._site_pks[:1]).values(**counted).first() or {}  # type: ignore[attr-defined]
         chosen = request.GET.get("state", "")
         tabs = [{"label": _("All"), "url": changelist.get_query_string(remove=["state", "p"]), "current": not chosen}]
@@ -274,10 +287,9 @@ class MessageAdmin(SiteScopedAdmin):
             count = counts.get(f"in_{state.value.lower()}", 0)
             if not count and state != chosen:
                 continue
-            shown = f"{markup.number(COUNT_CAP)}+" if count > COUNT_CAP else markup.number(count)
             tabs.append(
                 {
-                    "label": f"{state.label} {shown}",
+                    "label": f"{state.label} {shown(count)}",
                     "url": changelist.get_query_string({"state": state.value}, remove=["p"]),
                     "icon": markup.STATE_LOOKS[state.value][1],
                     "current": state == chosen,
@@ -286,8 +298,9 @@ class MessageAdmin(SiteScopedAdmin):
         return tabs
 
     @admin.display(description=gettext_lazy("to"))
-    def to_shown(self, message: Message) -> str:
-        return markup.phone_text(message.to, whole=getattr(message, "sees_pii", False))
+    def to_shown(self, message: Message) -> SafeString:
+        phone = markup.phone_text(message.to, whole=getattr(message, "sees_pii", False))
+        return format_html('<span class="nowrap">{}</span>', phone)
 
     @admin.display(description=gettext_lazy("text"))
     def text_shown(self, message: Message) -> str:
@@ -299,7 +312,7 @@ class MessageAdmin(SiteScopedAdmin):
 
     @admin.display(description=gettext_lazy("reason"))
     def reason_shown(self, message: Message) -> str:
-        return reasons.explain(message.reason).title if message.reason else "–"
+        return reason_title(message.reason) if message.reason else "–"
 
     @admin.display(description=gettext_lazy("site"))
     def site_shown(self, message: Message) -> str:
@@ -319,7 +332,7 @@ class MessageAdmin(SiteScopedAdmin):
         tab = request.GET.get("tab", "latest")
         title = _("Message %(number)s") % {"number": message}
         context = self.frame(
-            request, title, message, object_actions=self.buttons(request, message),
+            request, title, object_actions=self.buttons(request, message),
             **message_page(message, whole=whole, raw=can(request.user, message.site_id, Right.RAW), tab=tab),
         )  # fmt: skip
         return TemplateResponse(request, "admin/messaging/message.html", context)

@@ -11,13 +11,13 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from attentive_integration import markup
 from attentive_integration.wake import wake
 from loyalty import audit, stops
-from loyalty.admin.base import COUNT_CAP, SiteScopedAdmin
+from loyalty.admin.base import SiteScopedAdmin
 from loyalty.models import SendingStop, Site
 from loyalty.permissions import Right, can, chosen_site, sites_where
 from messaging import queue
+from messaging.admin.capped import COUNT_CAP, shown
 from messaging.models import Message
 from messaging.reasons import Code
 
@@ -111,12 +111,11 @@ class SendingStopAdmin(SiteScopedAdmin):
             wake("messaging.tasks.send_due")
             messages.success(request, _("Sending goes on for %(what)s.") % {"what": _words(site)})
             return HttpResponseRedirect(self.page_of("changelist"))
-        shown = f"{markup.number(COUNT_CAP)}+" if count > COUNT_CAP else markup.number(count)
         context = self.frame(
             request,
             _("Resume sending for %(what)s") % {"what": _words(site)},
             what=_words(site), count=count, is_all=site is None,
-            question=ngettext("%(n)s text was held.", "%(n)s texts were held.", count) % {"n": shown},
+            question=ngettext("%(n)s text was held.", "%(n)s texts were held.", count) % {"n": shown(count)},
         )  # fmt: skip
         return TemplateResponse(request, "admin/messaging/resume.html", context)
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 from attentive_integration import markup
 from loyalty.admin.base import SiteScopedAdmin
 from loyalty.permissions import Right, can
-from messaging.admin.messages import PeriodFilter
+from messaging.admin.messages import PeriodFilter, without_site
 from messaging.models import WebhookEvent
 
 
@@ -38,6 +38,9 @@ class WebhookEventAdmin(SiteScopedAdmin):
         "Attentive calls the site's webhook address when somebody subscribes, opts out, or was texted. The address and "
         "the steps stand on the site's Activate page."
     )
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return without_site(request, super().get_list_display(request))
 
     @admin.display(description=gettext_lazy("event"))
     def type_shown(self, event: WebhookEvent) -> str:
@@ -68,7 +71,7 @@ class WebhookEventAdmin(SiteScopedAdmin):
     ) -> HttpResponse:
         event = self.get_row(request, object_id)
         context = self.frame(
-            request, _("Webhook %(number)s") % {"number": f"#{event.pk}"}, event,
+            request, _("Webhook %(number)s") % {"number": f"#{event.pk}"},
             event=event, body=_pretty(event.body), sees_raw=can(request.user, event.site_id, Right.RAW),
         )  # fmt: skip
         return TemplateResponse(request, "admin/messaging/webhook_event.html", context)
