@@ -17,6 +17,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Self
 
+import django
 import environ
 import psycopg
 from cryptography.fernet import Fernet
@@ -39,6 +40,7 @@ class Installation:
         self.server: subprocess.Popen[bytes] | None = None
         self.processes: list[subprocess.Popen[bytes]] = []
         self.database_url = ""
+        self.server_url = os.environ.get("DATABASE_URL", "")
         self.extra = environment
 
     def __enter__(self) -> Self:
@@ -77,9 +79,17 @@ class Installation:
                 process.wait()
         self.sandbox.__exit__(None, None, None)
         if self.database_url:
-            with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as server:
+            with psycopg.connect(self.server_url, autocommit=True) as server:
                 server.execute(f'DROP DATABASE IF EXISTS "{self.database_url.rsplit("/", 1)[1]}" WITH (FORCE)')
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def join(self) -> None:
+        """Make this very process a part of the installation: Django with its database and its vendors.
+
+        For programs that have not set Django up; import what needs it afterwards.
+        """
+        os.environ.update(self.environment, DJANGO_SETTINGS_MODULE="attentive_integration.settings")
+        django.setup()
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a Python process that ends with the installation at the latest."""
@@ -154,7 +164,8 @@ class Installation:
         return self._answer(request)
 
     def get(self, path: str) -> tuple[int, Any]:
-        return self._answer(urllib.request.Request(self.url + path))
+        url = path if path.startswith("http") else self.url + path
+        return self._answer(urllib.request.Request(url))
 
     def _answer(self, request: urllib.request.Request) -> tuple[int, Any]:
         try:
@@ -168,12 +179,11 @@ class Installation:
             return status, raw.decode(errors="replace")
 
     def _create_database(self) -> None:
-        server = os.environ.get("DATABASE_URL", "")
-        if not server:
+        if not self.server_url:
             return
-        settings = environ.Env.db_url_config(server)
+        settings = environ.Env.db_url_config(self.server_url)
         name = f"installation_{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(server, autocommit=True) as connection:
+        with psycopg.connect(self.server_url, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"')
         host = f"{settings['USER']}@{settings['HOST']}:{settings['PORT']}"
         self.database_url = f"postgres://{host}/{name}"

@@ -1,0 +1,80 @@
+"""`make soak`: proves the sending engine with real processes that are killed, frozen and cut off.
+
+python -m tests.soak                      crashes on both databases, then the storm
+python -m tests.soak crashes [--database sqlite|postgresql|given] [--only TEXT] [--subset] [--json]
+python -m tests.soak storm [--minutes 5] [--seed N]
+python -m tests.soak mutations [--only TEXT]
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib import import_module
+
+from tests.installation import Installation
+from tests.postgres import PostgresCluster
+from tests.soak.crash_cases import CASES, SUBSET, Case
+
+
+def crashes(options: argparse.Namespace) -> int:
+    """Run the crash matrix on both databases, each in a process of its own, or here on the one that is given."""
+    if options.database == "given":
+        return _crashes_here(options)
+    arguments = [sys.executable, "-m", "tests.soak", "crashes", "--database", "given", "--only", options.only]
+    arguments += ["--subset"] * options.subset
+    failed = 0
+    if options.database in ("both", "sqlite"):
+        print("== crash matrix on SQLite", flush=True)
+        failed |= subprocess.run(arguments, env={**os.environ, "DATABASE_URL": ""}, check=False).returncode
+    if options.database in ("both", "postgresql"):
+        print("== crash matrix on PostgreSQL", flush=True)
+        with PostgresCluster() as cluster:
+            environment = {**os.environ, "DATABASE_URL": cluster.url}
+            failed |= subprocess.run(arguments, env=environment, check=False).returncode
+    return failed
+
+
+def _crashes_here(options: argparse.Namespace) -> int:
+    cases = [case for case in CASES if _is_wanted(case, options)]
+    results: dict[str, list[str]] = {}
+    with Installation(VENDOR_DEADLINE_SECONDS="1.5") as installation:
+        installation.join()
+        runner = import_module("tests.soak.crash_runner").CrashRunner(installation)
+        for case in cases:
+            started = time.monotonic()
+            results[case.name] = runner.run(case)
+            if not options.json:
+                verdict = "; ".join(results[case.name]) or "ok"
+                print(f"{case.name:<48} {time.monotonic() - started:5.1f} s  {verdict}", flush=True)
+        final = installation.run("verify_invariants", "--ledger", str(installation.sandbox.ledger_path), "--json")
+    results["verify_invariants"] = [] if final.returncode == 0 else [(final.stdout + final.stderr)[-1000:]]
+    if options.json:
+        print(json.dumps(results))
+    failed = [name for name, problems in results.items() if problems]
+    print(f"{len(results) - len(failed)} of {len(results)} held", file=sys.stderr)
+    return bool(failed)
+
+
+def _is_wanted(case: Case, options: argparse.Namespace) -> bool:
+    return options.only in case.name and (not options.subset or case.name in SUBSET)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(run=crashes, database="both", only="", subset=False, json=False)
+    parts = parser.add_subparsers()
+    part = parts.add_parser("crashes", help="the crash matrix")
+    part.add_argument("--database", choices=["both", "sqlite", "postgresql", "given"], default="both")
+    part.add_argument("--only", default="", metavar="TEXT", help="cases whose name has this text")
+    part.add_argument("--subset", action="store_true", help="the cases that `make test` runs")
+    part.add_argument("--json", action="store_true", help="print one object: case → problems")
+    part.set_defaults(run=crashes)
+    options = parser.parse_args()
+    return int(options.run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
