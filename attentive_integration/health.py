@@ -87,6 +87,19 @@ _CHECKS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
+def results() -> dict[str, dict[str, Any]]:
+    """Return what each check found: `ok`, and an `error`, an `age_seconds` or a `state`."""
+    checks: dict[str, dict[str, Any]] = {}
+    for name, check in _CHECKS.items():
+        try:
+            checks[name] = {"ok": True, **check()}
+        except _Failed as failure:
+            checks[name] = {"ok": False, "error": str(failure)}
+        except (DatabaseError, InterfaceError):
+            checks[name] = {"ok": False, "error": "The database does not answer."}
+    return checks
+
+
 @require_safe
 @never_cache
 def healthz(request: HttpRequest) -> JsonResponse:
@@ -98,14 +111,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
 @never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
     """200 when all that the work needs is there, else 503 with the names of the checks that failed, and why."""
-    checks: dict[str, dict[str, Any]] = {}
-    for name, check in _CHECKS.items():
-        try:
-            checks[name] = {"ok": True, **check()}
-        except _Failed as failure:
-            checks[name] = {"ok": False, "error": str(failure)}
-        except (DatabaseError, InterfaceError):
-            checks[name] = {"ok": False, "error": "The database does not answer."}
+    checks = results()
     failed = [name for name, result in checks.items() if not result["ok"]]
     body = {"status": "unavailable" if failed else "ok", "failed": failed, "checks": checks}
     return JsonResponse(body, status=503 if failed else 200)

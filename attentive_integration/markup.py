@@ -26,6 +26,7 @@ STATE_LOOKS: dict[str, tuple[str, str]] = {
     "REVIEW": ("info", "question"),
     "LIVE": ("good", "check"),
     "PAUSED": ("warn", "pause"),
+    "FAILING": ("bad", "warning"),
     # Activation tasks
     "TO_DO": ("calm", "circle"),
     "WAITING": ("warn", "clock"),
@@ -118,10 +119,22 @@ def number(value: int | float | None) -> str:
     return "–" if value is None else number_format(value, use_l10n=True, force_grouping=True)
 
 
-def check_mark(state: str, label: str) -> SafeString:
-    """Return a round mark for one of several checks in a row; the label says which check it is and how it stands."""
-    tone, icon_name = STATE_LOOKS.get(state, ("calm", "dash"))
-    return format_html('<span class="check-mark is-{}" title="{}">{}</span>', tone, label, icon(icon_name, label=label))
+def event_words(event: str) -> str:
+    """Return an audit event such as "site.go_live" for reading: "Site: go live"."""
+    subject, _dot, what = event.partition(".")
+    return f"{subject.capitalize()}: {what.replace('_', ' ').replace('.', ' ')}" if what else subject.capitalize()
+
+
+def check_marks(checks: Sequence[tuple[str, str]]) -> SafeString:
+    """Return a row of round marks, one for each (state, label); a label says which check it is and how it stands."""
+    marks = []
+    for state, label in checks:
+        tone, icon_name = STATE_LOOKS.get(state, ("calm", "dash"))
+        marks.append((tone, label, icon(icon_name, label=label)))
+    return format_html(
+        '<span class="check-marks">{}</span>',
+        format_html_join("", '<span class="check-mark is-{}" title="{}">{}</span>', marks),
+    )
 
 
 # --- Charts: SVG made here, with the same numbers in a table beneath --------------------------------------------------
@@ -212,8 +225,3 @@ def _round_up(value: int) -> int:
         if value <= factor * step and factor * step % 4 == 0:
             return factor * step
     return -(-value // 4) * 4
-
-
-def joined(pieces: Sequence[SafeString], separator: str = " ") -> SafeString:
-    """Join safe pieces."""
-    return format_html_join(mark_safe(separator), "{}", ((piece,) for piece in pieces))

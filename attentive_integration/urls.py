@@ -5,6 +5,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
+from attentive_integration.dashboard import errors
 from attentive_integration.health import healthz, readyz
 from loyalty.api import api
 from messaging.views import attentive_webhook
@@ -19,3 +20,5 @@ urlpatterns = [
 ]
 if settings.ENVIRONMENT_LABEL == "DEMO":
     urlpatterns.append(path("demo/", include("messaging.demo.urls")))
+
+handler400 = errors.bad_request

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 from django.conf import settings
 from django.db import transaction
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -44,6 +45,28 @@ def _legacy_task(site: Site, *, there: bool) -> Check:
     if not there and check.state == TaskState.TO_DO and site.legacy_token_requested_at:
         return Check(check.kind, TaskState.WAITING, at=site.legacy_token_requested_at)
     return check
+
+
+def standing(site: Site) -> tuple[str, str]:
+    """Return how the site stands in one word: (code, word), from the row alone.
+
+    Its state, or FAILING when a check found a refusal, or WAITING when a draft waits for its legacy token.
+    """
+    if any((found or {}).get("state") == TaskState.FAILED for found in site.checks.values()):
+        return "FAILING", _("Failing")
+    legacy = (site.checks.get(Task.ATTENTIVE_LEGACY) or {}).get("state")
+    if site.state == Site.State.DRAFT and site.legacy_token_requested_at and legacy != TaskState.PASSED:
+        return "WAITING", _("Waiting")
+    return site.state, site.get_state_display()
+
+
+def marks(site: Site) -> list[tuple[Task, str]]:
+    """Return each task with its state as the row alone tells it; for lists, where `tasks` would ask too much."""
+    found = {task: (site.checks.get(task) or {}).get("state") or TaskState.TO_DO for task in Task}
+    if found[Task.ATTENTIVE_LEGACY] == TaskState.TO_DO and site.legacy_token_requested_at:
+        found[Task.ATTENTIVE_LEGACY] = TaskState.WAITING
+    found[Task.GUESTS] = TaskState.PASSED if site.guest_phones else TaskState.TO_DO
+    return list(found.items())
 
 
 def blockers(site: Site) -> list[str]:
@@ -141,7 +164,7 @@ def enter_webhook_key(site: Site, text: str, *, by: Someone = None) -> None:
 
 def webhook_url(site: Site) -> str:
     """Return the address that the client's webhook in Attentive calls."""
-    return f"{settings.PUBLIC_URL}/webhooks/attentive/{site.uuid}/"
+    return settings.PUBLIC_URL + reverse("attentive-webhook", args=[site.uuid])
 
 
 # --- Checking again ---------------------------------------------------------------------------------------------------

@@ -14,9 +14,11 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import TextChoices
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from attentive_integration import rate_limit
 from attentive_integration.annex_cloud import AccessTokenError, AnnexCloudClient, decode_access_token
@@ -34,21 +36,21 @@ MAX_GUESTS = 5
 _NOBODY = "+12025550100"
 
 
-class Task(StrEnum):
+class Task(TextChoices):
     """The tasks on the way to live, in order; the names are the keys of `Site.checks`."""
 
-    LOYALTY = "LOYALTY"
-    SIGN_UP_SOURCE = "SIGN_UP_SOURCE"
-    ATTENTIVE_APP = "ATTENTIVE_APP"
-    ATTENTIVE_LEGACY = "ATTENTIVE_LEGACY"
-    GUESTS = "GUESTS"
+    LOYALTY = "LOYALTY", gettext_lazy("Access to Annex Cloud")
+    SIGN_UP_SOURCE = "SIGN_UP_SOURCE", gettext_lazy("Sign-up source")
+    ATTENTIVE_APP = "ATTENTIVE_APP", gettext_lazy("Attentive app key")
+    ATTENTIVE_LEGACY = "ATTENTIVE_LEGACY", gettext_lazy("Legacy token")
+    GUESTS = "GUESTS", gettext_lazy("Guest phones")
 
 
-class TaskState(StrEnum):
-    TO_DO = "TO_DO"
-    WAITING = "WAITING"
-    PASSED = "PASSED"
-    FAILED = "FAILED"
+class TaskState(TextChoices):
+    TO_DO = "TO_DO", gettext_lazy("To do")
+    WAITING = "WAITING", gettext_lazy("Waiting for Attentive")
+    PASSED = "PASSED", gettext_lazy("Passed")
+    FAILED = "FAILED", gettext_lazy("Failed")
 
 
 class Code(StrEnum):

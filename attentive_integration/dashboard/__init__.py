@@ -12,6 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from attentive_integration.dashboard.home import home
 from attentive_integration.dashboard.navigation import navigation
 from attentive_integration.dashboard.search import search
+from attentive_integration.dashboard.site_overview import overview
+from attentive_integration.dashboard.site_setup import export, setup
 from attentive_integration.dashboard.system import system
 from loyalty.models import Site
 from loyalty.permissions import Right, can, chosen_site
@@ -31,6 +33,15 @@ class DashboardSite(AdminSite):
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         return [
+            path("loyalty/site/setup/", self.admin_view(self.page(setup)), name="loyalty_site_setup"),
+            path(
+                "loyalty/site/<int:object_id>/export/", self.admin_view(self.page(export)), name="loyalty_site_export"
+            ),
+            path(
+                "loyalty/site/<int:object_id>/overview/",
+                self.admin_view(self.page(overview)),
+                name="loyalty_site_overview",
+            ),
             path("search/", self.admin_view(self.page(search)), name="search"),
             path("system/", self.admin_view(self.page(system)), name="system"),
             *super().get_urls(),

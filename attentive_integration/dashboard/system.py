@@ -1,9 +1,140 @@
+"""System: do the processes live, what waits, what runs when, how much of the vendors' limits is used."""
+
+import platform
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import django
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.db import connection
 from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from attentive_integration import health
+from attentive_integration.dashboard.home import queue_rows
+from attentive_integration.markup import ago, state_pill
+from attentive_integration.models import Heartbeat, RateLimit
+from loyalty.models import Breaker
+from loyalty.permissions import Right, can, sites_where
+from messaging.overview import queues
+
+# What the checks of /readyz look at, in words.
+_WORDS = {
+    "database": lambda: (_("Database"), "database"),
+    "migrations": lambda: (_("Migrations"), "history"),
+    "broker": lambda: (_("Broker"), "link"),
+    "worker": lambda: (_("Worker"), "system"),
+    "beat": lambda: (_("Schedule (beat)"), "calendar"),
+    "queue": lambda: (_("Waiting work"), "clock"),
+}
 
 
 def system(dashboard: Any, request: HttpRequest) -> HttpResponse:
-    context = {**dashboard.each_context(request), "title": "system", "is_home": True}
-    return TemplateResponse(request, "admin/index.html", context)
+    if not can(request.user, None, Right.SYSTEM):
+        raise PermissionDenied
+    now = timezone.now()
+    scope = sites_where(request.user, Right.SYSTEM).order_by()
+    context = {
+        **dashboard.each_context(request),
+        "title": _("System"),
+        "checks": _checks(),
+        "queues": queue_rows(queues(scope, now), {}),
+        "schedule": _schedule(),
+        "heartbeats": list(Heartbeat.objects.order_by("name")[:50]),
+        "limits": _limits(scope),
+        "breakers": list(Breaker.objects.filter(site__in=scope, opened_at__isnull=False).select_related("site")[:50]),
+        "facts": _facts(),
+    }
+    return TemplateResponse(request, "admin/system.html", context)
+
+
+def _checks() -> list[dict[str, Any]]:
+    checks = []
+    for name, result in health.results().items():
+        label, icon_name = _WORDS[name]() if name in _WORDS else (name, "info")
+        unused = result.get("state") == "not used"
+        age = result.get("age_seconds")
+        note = result.get("error", "")
+        if age is not None:
+            note = _("%(age)d seconds ago") % {"age": age} if name != "queue" else _("oldest: %(age)d s") % {"age": age}
+        checks.append(
+            {
+                "label": label, "icon": icon_name, "note": note, "ok": result["ok"], "unused": unused,
+                "tone": "bad" if not result["ok"] else "calm" if unused else "good",
+                "word": _("Failed") if not result["ok"] else _("Not used") if unused else _("Works"),
+            }
+        )  # fmt: skip
+    return checks
+
+
+def _schedule() -> list[list[Any]]:
+    """Return what beat orders, how often, and when its last sign was seen."""
+    rows = []
+    seen = {row.name: row.beat_at for row in Heartbeat.objects.all()[:50]}
+    for name, entry in settings.CELERY_BEAT_SCHEDULE.items():
+        seconds = entry["schedule"]
+        every = (
+            ngettext("every %(count)d second", "every %(count)d seconds", int(seconds)) % {"count": int(seconds)}
+            if isinstance(seconds, int | float)
+            else str(seconds)
+        )
+        task = str(entry["task"])
+        last = seen.get(task) or (seen.get("beat") if "heartbeat" in task else None)
+        rows.append([name.capitalize(), every, ago(last), task])
+    rows.append([_("run_campaigns by cron"), _("as your cron says"), ago(seen.get("tick")), "manage.py run_campaigns"])
+    return rows
+
+
+def _limits(scope: Any) -> list[list[Any]]:
+    """Return how each site's tokens stand with the vendors' limits: calls a second, and whether a pause was asked."""
+    names = {str(uuid): name for uuid, name in scope.values_list("uuid", "client_name")[:500]}
+    now = timezone.now()
+    rows = []
+    for limit in RateLimit.objects.order_by("-next_slot_at")[:200]:
+        uuid, _colon, rest = limit.key.partition(":")
+        if uuid not in names:
+            continue
+        endpoint = rest.rpartition(":")[2]
+        most = settings.RATE_LIMITS.get(endpoint, settings.ANNEX_CLOUD_RATE_LIMIT)
+        blocked = limit.blocked_until is not None and limit.blocked_until > now
+        busy = limit.next_slot_at > now - timedelta(seconds=1)
+        state = (
+            state_pill("PAUSED", _("Pause asked for")) if blocked
+            else state_pill("RUNNING", _("In use")) if busy else state_pill("IGNORED", _("Idle"))
+        )  # fmt: skip
+        rows.append(
+            [names[uuid], rest.replace("_", " ").replace(":", " · ").lower(), most, ago(limit.next_slot_at), state]
+        )
+    return rows[:50]
+
+
+def _facts() -> list[tuple[str, str]]:
+    return [
+        (_("Product"), settings.VERSION),
+        (_("Django"), django.get_version()),
+        (_("Python"), platform.python_version()),
+        (_("Database"), f"{connection.vendor} {'.'.join(map(str, _database_version()))}"),
+        (_("Size of the database"), filesizeformat(_database_bytes())),
+        (_("Attentive"), settings.ATTENTIVE_API_URL),
+        (_("Annex Cloud"), settings.ANNEX_CLOUD_API_URL),
+        (_("Public address"), settings.PUBLIC_URL),
+    ]
+
+
+def _database_version() -> tuple[int, ...]:
+    return connection.get_database_version()
+
+
+def _database_bytes() -> int:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_database_size(current_database())")
+            return int(cursor.fetchone()[0])
+    path = Path(str(connection.settings_dict["NAME"]))
+    return path.stat().st_size if path.is_file() else 0

@@ -1,7 +1,6 @@
 """`{% load dashboard %}`: what templates compose pages from. docs/dashboard.md shows each of them in use."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,9 +23,10 @@ register.simple_tag(markup.icon)
 register.simple_tag(markup.pill)
 register.simple_tag(markup.state_pill)
 register.simple_tag(markup.pill_for_state)
-register.simple_tag(markup.check_mark)
+register.simple_tag(markup.check_marks)
 register.filter(markup.ago)
 register.filter(markup.number)
+register.filter(markup.event_words)
 
 
 @register.simple_tag(takes_context=True)
@@ -151,10 +151,10 @@ def copyable(text: str, label: str) -> SafeString:
     return render_to_string("partials/copyable.html", {"text": text, "label": label})
 
 
-@register.simple_tag
-def day(moment: datetime | None) -> SafeString:
-    """A moment as "… ago" with the exact time on it."""
-    return markup.ago(moment)
+@register.filter
+def dict_get(mapping: dict[str, Any], key: str) -> Any:
+    """The value of a key that a template cannot spell, such as one with a dash; None without it."""
+    return mapping.get(key)
 
 
 # --- For the admin's own lists ----------------------------------------------------------------------------------------

@@ -8,38 +8,16 @@ from urllib.parse import urlencode
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
 from django.db.models import ForeignKey, Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.functional import Promise, cached_property
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
+from loyalty.capped_counts import CappedPaginator
 from loyalty.models.scope import SiteScopedQuerySet
 from loyalty.permissions import Right, can, chosen_site
-
-# Lists count no further than this; beyond it they say "more than", and a search finds the row.
-COUNT_CAP = 10_000
-
-
-class CappedPaginator(Paginator):
-    """Counts at most COUNT_CAP rows, so that a list of ten million opens as fast as one of ten."""
-
-    @cached_property
-    def _capped_count(self) -> int:
-        rows = self.object_list
-        if not isinstance(rows, QuerySet):
-            return len(rows)
-        return rows.order_by()[: COUNT_CAP + 1].count()
-
-    @property
-    def count(self) -> int:
-        return min(self._capped_count, COUNT_CAP)
-
-    @property
-    def is_capped(self) -> bool:
-        return self._capped_count > COUNT_CAP
 
 
 class SiteChangeList(ChangeList):
