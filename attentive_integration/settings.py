@@ -238,6 +238,11 @@ CELERY_BEAT_SCHEDULE = {
     "ask waiting members": {"task": "loyalty.tasks.subscribe_waiting", "schedule": 20.0, "options": {"expires": 20}},
     "go on with imports": {"task": "loyalty.tasks.resume_jobs", "schedule": 10.0, "options": {"expires": 10}},
     "carry out exports": {"task": "messaging.tasks.export_due", "schedule": 30.0, "options": {"expires": 30}},
+    "look for unheard opt-outs": {
+        "task": "loyalty.tasks.reconcile_silent_sites",
+        "schedule": 300.0,
+        "options": {"expires": 300},
+    },
     "heartbeat": {"task": "messaging.tasks.heartbeat", "schedule": 10.0, "options": {"expires": 10}},
 }
 

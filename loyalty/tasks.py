@@ -5,7 +5,7 @@ import time
 from celery import shared_task
 
 from attentive_integration.wake import wake
-from loyalty import imports, subscriptions
+from loyalty import imports, reconciliation, subscriptions
 from loyalty.models import ImportJob, Site
 
 # Celery's tasks are short; what is left is taken by the next one.
@@ -31,6 +31,21 @@ def subscribe_site(site_id: int) -> None:
     if site is not None:
         # Not ready, or paused meanwhile: staff see why on the site's page.
         subscriptions.subscribe_if_ready(site, deadline=time.monotonic() + _SECONDS)
+
+
+@shared_task(name="loyalty.tasks.reconcile_silent_sites")
+def reconcile_silent_sites() -> None:
+    """Look for opt-outs that were not heard, at each live site whose webhooks are silent."""
+    for site in reconciliation.silent_sites():
+        wake("loyalty.tasks.reconcile_site", site.pk)
+
+
+@shared_task(name="loyalty.tasks.reconcile_site")
+def reconcile_site(site_id: int) -> None:
+    """Look for opt-outs of one site that were not heard, for a while."""
+    site = Site.objects.filter(pk=site_id).first()
+    if site is not None:
+        reconciliation.reconcile(site, deadline=time.monotonic() + _SECONDS)
 
 
 @shared_task(name="loyalty.tasks.resume_jobs")

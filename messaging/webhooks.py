@@ -8,6 +8,7 @@ Attentive, which would lose the opt-outs behind it.
 
 import hashlib
 import logging
+from datetime import timedelta
 
 from django.db import transaction
 from django.utils import timezone
@@ -30,6 +31,8 @@ _MAY_HAVE_LEFT = (
     SendAttempt.Outcome.RETRY,
 )
 _TURNED_AWAY = SendAttempt.Outcome.RETRY
+# The site's row is not written for each event: a minute is fine enough to tell silence.
+_HEARD_EVERY = timedelta(minutes=1)
 _UNDER_WAY = (Message.State.CLAIMED, Message.State.SENDING)
 _TO_CONFIRM = (Message.State.UNKNOWN, Message.State.ACCEPTED, Message.State.QUEUED, Message.State.HELD)
 
@@ -58,6 +61,12 @@ def receive(site: Site, body: bytes) -> WebhookEvent:
     if row.state == State.FAILED:
         logger.warning("Webhook event %s of site %s failed: %s", row.pk, site.site_id, row.error)
     return row
+
+
+def _note_that_it_was_heard(site: Site) -> None:
+    now = timezone.now()
+    if site.last_webhook_at is None or now - site.last_webhook_at > _HEARD_EVERY:
+        Site.objects.filter(pk=site.pk).update(last_webhook_at=now)
 
 
 def _storable(body: bytes) -> str:

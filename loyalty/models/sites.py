@@ -96,6 +96,8 @@ class Site(models.Model):
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
     )
     last_check_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # When a signed webhook was last heard, to the minute; silence means that opt-outs may be missed.
+    last_webhook_at = models.DateTimeField(null=True, blank=True, editable=False)
     # {"LOYALTY": {"state": "PASSED" | "FAILED", "at": "…", "sentence": "…", "account": "…"}, …}
     checks = models.JSONField(default=dict, blank=True, editable=False)
     notes = models.TextField(_("notes"), blank=True)
