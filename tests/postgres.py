@@ -52,13 +52,22 @@ class PostgresCluster:
             shutil.chown(self.folder, self.owner)
         data = str(self.folder / "data")
         self._run(str(folder / "initdb"), "-D", data, "-U", "loyalty", "-A", "trust", "-E", "UTF8", "--no-sync")
+        self._control("start")
+        return self
+
+    def restart(self) -> None:
+        """Stop the server as a power cut would, and start it again."""
+        self._control("-m", "immediate", "restart")
+
+    def _control(self, *command: str) -> None:
+        folder = binaries()
+        assert folder is not None
         options = [f"-p {self.port}", "-c listen_addresses=127.0.0.1", f"-c unix_socket_directories={self.folder}"]
         options += ["-c max_connections=200"]
         if not self.durable:
             options += ["-c fsync=off", "-c synchronous_commit=off", "-c full_page_writes=off"]
-        log = str(self.folder / "log")
-        self._run(str(folder / "pg_ctl"), "-D", data, "-l", log, "-w", "-o", " ".join(options), "start")
-        return self
+        data, log = str(self.folder / "data"), str(self.folder / "log")
+        self._run(str(folder / "pg_ctl"), "-D", data, "-l", log, "-w", "-o", " ".join(options), *command)
 
     def stop(self) -> None:
         folder = binaries()

@@ -50,6 +50,10 @@ class SandboxControl:
         """
         return self._call("POST", "/sandbox/faults", {"path": path, "kind": kind, "times": times, **options})["id"]
 
+    def remove_fault(self, number: int) -> None:
+        """Switch one fault off, by the id that `add_fault` returned."""
+        self._call("DELETE", f"/sandbox/faults/{number}")
+
     def clear_faults(self) -> None:
         """Switch every fault off; a sandbox that was down comes up."""
         self._call("DELETE", "/sandbox/faults")

@@ -9,11 +9,15 @@ python -m tests.soak mutations [--only TEXT]
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
+import tempfile
 import time
 from importlib import import_module
+from pathlib import Path
 
+from attentive_integration.embedded_broker import EmbeddedBroker
 from tests.installation import Installation
 from tests.postgres import PostgresCluster
 from tests.soak.crash_cases import CASES, SUBSET, Case
@@ -62,9 +66,39 @@ def _is_wanted(case: Case, options: argparse.Namespace) -> bool:
     return options.only in case.name and (not options.subset or case.name in SUBSET)
 
 
+def storm(options: argparse.Namespace) -> int:
+    """Run one storm on PostgreSQL with fsync on, and print what happened."""
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
+    print(f"== storm of {options.minutes:g} minutes, {options.actions:,} actions; --seed {seed}", flush=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="loyalty-sms-broker-") as folder,
+        PostgresCluster(durable=True) as cluster,
+        EmbeddedBroker(Path(folder)) as broker,
+    ):
+        os.environ["DATABASE_URL"] = cluster.url
+        calm = {"REDIS_URL": broker.url, "VENDOR_DEADLINE_SECONDS": "4", "LOG_LEVEL": "WARNING"}
+        with Installation(**calm) as installation:
+            installation.join()
+            weather = import_module("tests.soak.storm").Storm(installation, cluster, broker, seed)
+            problems = weather.run(minutes=options.minutes, actions=options.actions)
+    for what, count in sorted(weather.did.items()):
+        print(f"{what:<40}{count:>10,}")
+    for problem in problems:
+        print(problem)
+    print(f"The storm with --seed {seed} {'did damage' if problems else 'did no damage'}.", flush=True)
+    return bool(problems)
+
+
+def everything(options: argparse.Namespace) -> int:
+    """Run the crash matrix and then a storm."""
+    return crashes(options) | storm(options)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.set_defaults(run=crashes, database="both", only="", subset=False, json=False)
+    parser.set_defaults(
+        run=everything, database="both", only="", subset=False, json=False, minutes=5.0, actions=10_000, seed=None
+    )
     parts = parser.add_subparsers()
     part = parts.add_parser("crashes", help="the crash matrix")
     part.add_argument("--database", choices=["both", "sqlite", "postgresql", "given"], default="both")
@@ -72,7 +106,14 @@ def main() -> int:
     part.add_argument("--subset", action="store_true", help="the cases that `make test` runs")
     part.add_argument("--json", action="store_true", help="print one object: case → problems")
     part.set_defaults(run=crashes)
+    part = parts.add_parser("storm", help="everything at once, by chance")
+    part.add_argument("--minutes", type=float, default=5.0, help="how long the storm lasts (5)")
+    part.add_argument("--actions", type=int, default=10_000, help="how many actions are posted meanwhile (10,000)")
+    part.add_argument("--seed", type=int, help="the chance of another storm again")
+    part.set_defaults(run=storm)
     options = parser.parse_args()
+    os.environ.setdefault("SECRET_KEY", "for-tests-only-" * 4)
+    os.environ.setdefault("FIELD_ENCRYPTION_KEYS", "A" * 43 + "=")
     return int(options.run(options))
 
 
