@@ -23,6 +23,8 @@ from messaging.reasons import Code
 State = Message.State
 Outcome = SendAttempt.Outcome
 
+# The cause of an attempt that was given up before the call, because its slot had passed.
+LATE_SLOT = "LATE_SLOT"
 # Pauses before another try (seconds): they double from the first to the last, and are spread at random.
 _FIRST_PAUSE, _LAST_PAUSE = 1.0, 900.0
 
@@ -124,7 +126,7 @@ def _update_attempts(calls: list[Call], verdicts: dict[int, Verdict]) -> None:
     values = []
     for call in calls:
         answer, error = call.answer, call.error
-        cause = error.cause if error else "" if answer else "LATE_SLOT"
+        cause = error.cause if error else "" if answer else LATE_SLOT
         status = error.status if error else answer.status if answer else None
         duration = error.duration_ms if error else answer.duration_ms if answer else None
         words = error.answer if error else answer.text if answer else ""

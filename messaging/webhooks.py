@@ -19,6 +19,7 @@ from attentive_integration.webhooks import Event, EventError, EventKind, parse_e
 from loyalty import consent
 from loyalty.models import Consent, ConsentEvent, Site
 from messaging.models import Message, SendAttempt, WebhookEvent
+from messaging.outcomes import LATE_SLOT
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +160,7 @@ def _confirm_text(site: Site, event: Event) -> str:
     attempts = SendAttempt.objects.filter(
         message__site=site, message__to=event.phone or "-", message__confirmed_at=None, outcome__in=_MAY_HAVE_LEFT
     )
+    attempts = attempts.exclude(cause=LATE_SLOT)
     text = event.text.rstrip()
     alike = [
         attempt

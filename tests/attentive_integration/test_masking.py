@@ -52,10 +52,11 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["a", "7", "+1", "eyJ", "a.", "@", "%40", "770 555 ", "Bearer ", "ingest_"])
-def test_long_texts_take_no_time(part: str) -> None:
+def test_the_time_grows_with_the_text_and_not_faster(part: str) -> None:
     began = time.monotonic()
     mask(part * 200_000)
-    assert time.monotonic() - began < 2
+    # A pattern that looks back over the whole text would take hours.
+    assert time.monotonic() - began < 20
 
 
 @pytest.fixture

@@ -10,7 +10,12 @@ from messaging.triggers import match_actions
 from tests.factories import make_action, make_action_type, make_campaign, make_member, make_site
 
 pytestmark = pytest.mark.django_db
-NOW = timezone.now()
+
+
+def ago(fields: dict[str, Any]) -> dict[str, Any]:
+    """Turn each timedelta into the moment so long ago."""
+    now = timezone.now()
+    return {name: now - value if isinstance(value, timedelta) else value for name, value in fields.items()}
 
 
 def outcome_of(action: LoyaltyAction) -> str:
@@ -47,14 +52,14 @@ def test_each_matching_campaign_makes_one_message_and_other_sites_none() -> None
         ({"state": "TEST"}, {}, {}, "MATCHED"),
         ({"state": "PAUSED"}, {}, {}, "MATCHED"),
         ({"state": "DRAFT"}, {}, {}, "SITE_DRAFT"),
-        ({"activated_at": NOW - timedelta(minutes=5)}, {}, {"occurred_at": NOW - timedelta(minutes=6)}, "BEFORE_LIVE"),
-        ({}, {"went_live_at": NOW - timedelta(minutes=5)}, {"occurred_at": NOW - timedelta(minutes=6)}, "BEFORE_LIVE"),
-        ({}, {}, {"occurred_at": NOW - timedelta(hours=73)}, "TOO_OLD"),
-        ({}, {"expiry_hours": 1}, {"occurred_at": NOW - timedelta(minutes=61)}, "TOO_OLD"),
-        ({}, {"expiry_hours": 1}, {"occurred_at": NOW - timedelta(minutes=59)}, "MATCHED"),
-        ({}, {"route": "EVENT"}, {"occurred_at": NOW - timedelta(hours=13)}, "TOO_OLD"),
-        ({}, {"starts_at": NOW - timedelta(minutes=5)}, {"occurred_at": NOW - timedelta(minutes=6)}, "OUTSIDE_WINDOW"),
-        ({}, {"ends_at": NOW - timedelta(minutes=5)}, {"occurred_at": NOW - timedelta(minutes=4)}, "OUTSIDE_WINDOW"),
+        ({"activated_at": timedelta(minutes=5)}, {}, {"occurred_at": timedelta(minutes=6)}, "BEFORE_LIVE"),
+        ({}, {"went_live_at": timedelta(minutes=5)}, {"occurred_at": timedelta(minutes=6)}, "BEFORE_LIVE"),
+        ({}, {}, {"occurred_at": timedelta(hours=73)}, "TOO_OLD"),
+        ({}, {"expiry_hours": 1}, {"occurred_at": timedelta(minutes=61)}, "TOO_OLD"),
+        ({}, {"expiry_hours": 1}, {"occurred_at": timedelta(minutes=59)}, "MATCHED"),
+        ({}, {"route": "EVENT"}, {"occurred_at": timedelta(hours=13)}, "TOO_OLD"),
+        ({}, {"starts_at": timedelta(minutes=5)}, {"occurred_at": timedelta(minutes=6)}, "OUTSIDE_WINDOW"),
+        ({}, {"ends_at": timedelta(minutes=5)}, {"occurred_at": timedelta(minutes=4)}, "OUTSIDE_WINDOW"),
         ({}, {"state": "DRAFT"}, {}, "NO_CAMPAIGN"),
         ({}, {"state": "REVIEW"}, {}, "NO_CAMPAIGN"),
     ],
@@ -62,9 +67,9 @@ def test_each_matching_campaign_makes_one_message_and_other_sites_none() -> None
 def test_why_an_action_becomes_a_message_or_not(
     site: dict[str, Any], campaign: dict[str, Any], action: dict[str, Any], outcome: str
 ) -> None:
-    row = make_site(**site)
-    make_campaign(row, **campaign)
-    assert outcome_of(make_action(make_member(row), **action)) == outcome
+    row = make_site(**ago(site))
+    make_campaign(row, **ago(campaign))
+    assert outcome_of(make_action(make_member(row), **ago(action))) == outcome
     assert Message.objects.exists() == (outcome == "MATCHED")
 
 
