@@ -30,7 +30,7 @@ from loyalty import audit
 from loyalty.export_files import MANIFEST, ExportFailed, sentence_of
 from loyalty.models import ExportJob, Segment, Site
 from loyalty.models.scope import Someone, known_user
-from loyalty.segment_files import DEFAULT_HEADER, Progress, write_members, write_segment
+from loyalty.segment_files import DEFAULT_HEADER, Progress, check_header, write_members, write_segment
 from loyalty.segments import RulesError, validate_rules
 
 __all__ = [
@@ -90,10 +90,17 @@ def start_export(
     SEGMENT needs the `segment`; its options: `header` (of the ATTENTIVE form). MEMBERS: `rules`, as in a segment.
     Members and messages come as SPREADSHEET. Raises `ExportRefused`.
     """
+    if format not in Format.values:
+        raise ExportRefused(_("Known formats are: %(known)s.") % {"known": ", ".join(Format.values)})
     if kind == Kind.SEGMENT:
         if segment is None or segment.site_id != site.pk:
             raise ExportRefused(_("Choose a segment of %(site)s to export.") % {"site": site.client_name})
-        _require_rules(segment.rules)
+        if not segment.is_frozen:
+            _require_rules(segment.rules)
+        try:
+            check_header((options or {}).get("header", DEFAULT_HEADER))
+        except ExportFailed as error:
+            raise ExportRefused(str(error)) from None
     else:
         format, segment = Format.SPREADSHEET, None
         _require_rules((options or {}).get("rules", {}))

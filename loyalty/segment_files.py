@@ -95,7 +95,7 @@ def write_segment(
     report = progress or _nobody
     if chosen == Format.SPREADSHEET:
         return _write_sheet(members_of(segment), segment.site, folder, stem, facts, report, rows_per_file)
-    return _write_phones(segment, folder, stem, facts, _checked_header(header), report, rows_per_file)
+    return _write_phones(segment, folder, stem, facts, check_header(header), report, rows_per_file)
 
 
 def write_members(
@@ -130,8 +130,9 @@ def _domain(site: Site) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", site.company_domain).strip("-.")[:100] or site.site_id
 
 
-def _checked_header(header: str) -> str:
-    if not header.strip() or len(header) > _MAX_HEADER or not header.isprintable():
+def check_header(header: Any) -> str:
+    """Return the column's header without spaces around it; raises `ExportFailed` when it cannot be one."""
+    if not isinstance(header, str) or not header.strip() or len(header) > _MAX_HEADER or not header.isprintable():
         raise ExportFailed(
             _("The column's header must have 1 to %(limit)d printable characters, for instance phone.")
             % {"limit": _MAX_HEADER}

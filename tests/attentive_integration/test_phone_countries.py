@@ -39,8 +39,8 @@ def holds(numbers: Numbers, phone: str) -> bool:
 def phones() -> list[str]:
     """Valid numbers: an example of every country and kind, and random ones of the two plans that countries share."""
     dice = random.Random(20261125)
-    texts = [f"+1{dice.randrange(2_000_000_000, 9_999_999_999)}" for _ in range(20_000)]
-    texts += [f"+44{dice.choice('17')}{dice.randrange(10**9):09d}" for _ in range(20_000)]
+    texts = [f"+1{dice.randrange(2_000_000_000, 9_999_999_999)}" for _ in range(6_000)]
+    texts += [f"+44{dice.choice('17')}{dice.randrange(10**9):09d}" for _ in range(6_000)]
     for country in phonenumbers.SUPPORTED_REGIONS:
         for kind in (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE):
             example = phonenumbers.example_number_for_type(country, kind)
@@ -53,7 +53,7 @@ def phones() -> list[str]:
 def test_exactly_the_numbers_of_these_countries_are_meant(countries: tuple[str, ...], phones: list[str]) -> None:
     meant = numbers_of(countries)
     wrong = [phone for phone in phones if any(holds(one, phone) for one in meant) != (country_of(phone) in countries)]
-    assert wrong == [] and len(phones) > 10_000
+    assert wrong == [] and len(phones) > 5_000
 
 
 def test_a_whole_plan_is_a_prefix_alone() -> None:

@@ -131,6 +131,11 @@ def test_what_cannot_be_exported_is_refused(segment: Segment) -> None:
         start_export(other, segment=segment)
     with pytest.raises(ExportRefused, match="Choose a segment"):
         start_export(other)
+    for header in ("", 5, "pho\nne"):
+        with pytest.raises(ExportRefused, match="header must have"):
+            start(segment, options={"header": header})
+    with pytest.raises(ExportRefused, match="Known formats are: ATTENTIVE, SFTP, SPREADSHEET"):
+        start(segment, format="XLSX")
     with pytest.raises(ExportRefused, match="Unknown rule"):
         start_export(other, kind=ExportJob.Kind.MEMBERS, options={"rules": {"tir": "Gold"}})
     with pytest.raises(ValueError, match="need a writer"):

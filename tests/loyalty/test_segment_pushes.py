@@ -147,7 +147,7 @@ def test_attentive_gets_the_reachable_phones(
     for _ in range(2):
         pushed = push_to_attentive(segment)
         assert (pushed.ok, pushed.sent) == (True, 2)
-    assert sandbox.company(company)["segments"] == {"gold-1": reachable_phones(segment.site)}
+    assert sandbox.segments(company) == {"gold-1": reachable_phones(segment.site)}
     assert segment.attentive_pushed_at and segment.attentive_push_result == pushed.sentence
     assert segment.pushed_at is None and segment.push_result == ""
 
@@ -157,7 +157,7 @@ def test_attentive_is_asked_again_when_it_wants_to_wait(
 ) -> None:
     sandbox.add_fault("/v2/bulk/segments", "status", times=2, status=429, retry_after="0")
     assert push_to_attentive(segment).ok
-    assert len(sandbox.company(company)["segments"]) == 1
+    assert len(sandbox.segments(company)) == 1
 
 
 def test_a_push_that_breaks_off_says_how_far_it_got_and_ends_whole_next_time(
@@ -178,7 +178,7 @@ def test_a_push_that_breaks_off_says_how_far_it_got_and_ends_whole_next_time(
     assert (pushed.ok, pushed.sent) == (False, 1)
     assert "1 members were handed over, then it broke off. Push again" in pushed.sentence
     assert push_to_attentive(segment).sent == 2
-    assert list(sandbox.company(company)["segments"].values()) == [reachable_phones(segment.site)]
+    assert list(sandbox.segments(company).values()) == [reachable_phones(segment.site)]
 
 
 def test_an_unclear_segment_at_attentive_is_looked_up_before_another(sandbox: SandboxProcess, segment: Segment) -> None:
