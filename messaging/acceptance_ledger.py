@@ -142,52 +142,55 @@ def _scalar(statement: str, parameters: tuple[Any, ...] = ()) -> int:
 
 def _cut_to_our_bodies(table: dict[str, str]) -> None:
     """Where a witness recorded the text with the client's name before it, keep the part that we sent."""
-    ours = "SELECT {{0}} FROM {message} m WHERE m.{to} = l.phone AND {{1}}".format(**table)
-    is_suffix = (
-        "length(m.{body}) > 0 AND substr(l.body, length(l.body) - length(m.{body}) + 1) = m.{body}"
-        " AND length(m.{body}) < length(l.body)"
-    ).format(**table)
-    longest = ours.format("m.{body}".format(**table), is_suffix) + " ORDER BY length(m.{body}) DESC LIMIT 1".format(
-        **table
-    )
-    same = ours.format("1", "m.{body} = l.body".format(**table))
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {table['ledger']} AS l SET body = coalesce(({longest}), l.body) WHERE NOT EXISTS ({same})"
-        )
+        cursor.execute(_CUT.format(**table))
 
 
+# Each statement joins whole tables once: a look-up for every line would take for ever on a long ledger.
+_CUT = """
+UPDATE {ledger} SET body = substr({ledger}.body, length({ledger}.body) - longer.ours + 1) FROM (
+    SELECT l.phone, l.body, max(length(m.{body})) AS ours
+    FROM {ledger} l JOIN {message} m ON m.{to} = l.phone
+    WHERE length(m.{body}) BETWEEN 1 AND length(l.body) - 1
+        AND substr(l.body, length(l.body) - length(m.{body}) + 1) = m.{body}
+        AND NOT EXISTS (SELECT 1 FROM {message} s WHERE s.{to} = l.phone AND s.{body} = l.body)
+    GROUP BY l.phone, l.body
+) longer WHERE {ledger}.phone = longer.phone AND {ledger}.body = longer.body
+"""
+_LINES = "(SELECT phone, body, count(*) AS times FROM {ledger} GROUP BY phone, body)"
 # Accepted more often than attempts that may have arrived; texts of which there is no message at all count elsewhere.
-_TOO_OFTEN = """
-SELECT sum(l.times - l.attempts) FROM (
-    SELECT g.times, (
-        SELECT count(*) FROM {attempt} a JOIN {message} m ON m.id = a.message_id
-        WHERE m.{to} = g.phone AND m.{body} = g.body AND a.outcome IN ('OPEN', 'ACCEPTED', 'UNKNOWN')
-    ) AS attempts
-    FROM (SELECT phone, body, count(*) AS times FROM {ledger} GROUP BY phone, body) g
-    WHERE EXISTS (SELECT 1 FROM {message} m WHERE m.{to} = g.phone AND m.{body} = g.body)
-) l WHERE l.times > l.attempts
+_TOO_OFTEN = (
+    "SELECT sum(g.times - t.attempts) FROM "
+    + _LINES
+    + """ g JOIN (
+    SELECT m.{to} AS phone, m.{body} AS body, count(a.id) AS attempts FROM {message} m
+    LEFT JOIN {attempt} a ON a.message_id = m.id AND a.outcome IN ('OPEN', 'ACCEPTED', 'UNKNOWN')
+    GROUP BY m.{to}, m.{body}
+) t ON t.phone = g.phone AND t.body = g.body WHERE g.times > t.attempts
 """
+)
 # Messages that Attentive itself accepted or confirmed, not those that a person declared sent.
-_ACCEPTED_WITHOUT_LINE = """
-SELECT sum(g.accepted - g.lines) FROM (
-    SELECT t.accepted, (SELECT count(*) FROM {ledger} l WHERE l.phone = t.{to} AND l.body = t.{body}) AS lines
-    FROM (
-        SELECT m.{to}, m.{body}, count(*) AS accepted FROM {message} m JOIN {campaign} c ON c.id = m.campaign_id
-        WHERE m.{state} = %s AND m.reason <> %s AND m.{to} <> '' AND c.route = %s
-        GROUP BY m.{to}, m.{body}
-    ) t
-) g WHERE g.accepted > g.lines
-"""
+_ACCEPTED_WITHOUT_LINE = (
+    """
+SELECT sum(t.accepted - coalesce(g.times, 0)) FROM (
+    SELECT m.{to} AS phone, m.{body} AS body, count(*) AS accepted FROM {message} m
+    JOIN {campaign} c ON c.id = m.campaign_id
+    WHERE m.{state} = %s AND m.reason <> %s AND m.{to} <> '' AND c.route = %s
+    GROUP BY m.{to}, m.{body}
+) t LEFT JOIN """
+    + _LINES
+    + " g ON g.phone = t.phone AND g.body = t.body WHERE t.accepted > coalesce(g.times, 0)"
+)
 _CERTAIN = (Message.State.ACCEPTED.value, Code.RESOLVED_AS_SENT.value, Campaign.Route.MESSAGE.value)
-_UNSAID = """
-SELECT g.phone, g.times FROM (SELECT phone, body, count(*) AS times FROM {ledger} GROUP BY phone, body) g
-WHERE NOT EXISTS (
+_UNSAID = (
+    "SELECT g.phone, g.times FROM "
+    + _LINES
+    + """ g WHERE NOT EXISTS (
     SELECT 1 FROM {message} m
-    WHERE m.{to} = g.phone AND m.{body} = g.body
-    AND (m.{state} IN ('ACCEPTED', 'UNKNOWN', 'SENDING') OR m.resent_by_id IS NOT NULL)
+    WHERE m.{to} = g.phone AND m.{body} = g.body AND m.{state} IN ('ACCEPTED', 'UNKNOWN', 'SENDING')
 )
 """
+)
 
 
 def _lines_without_message(table: dict[str, str]) -> int:
