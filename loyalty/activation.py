@@ -27,9 +27,13 @@ MAX_GUESTS = 5
 # --- How the tasks stand ----------------------------------------------------------------------------------------------
 
 
-def tasks(site: Site) -> list[Check]:
-    """Return every task of the site in order, from what was found before; asks no vendor."""
-    present = set(AccessToken.objects.filter(site=site, slot="CURRENT", revoked_at=None).values_list("kind", flat=True))
+def tasks(site: Site, kinds: set[str] | None = None) -> list[Check]:
+    """Return every task of the site in order, from what was found before; asks no vendor.
+
+    `kinds` are those of the site's current tokens, where the caller has read them already.
+    """
+    current = AccessToken.objects.filter(site=site, slot="CURRENT", revoked_at=None)
+    present = set(current.values_list("kind", flat=True)) if kinds is None else kinds
     has_source = site.sign_up_sources.exists()
     return [
         stored(site, Task.LOYALTY, there=Kind.LOYALTY in present),
@@ -69,7 +73,12 @@ def marks(site: Site) -> list[tuple[Task, str]]:
     return list(found.items())
 
 
-def blockers(site: Site) -> list[str]:
+def looks_green(site: Site) -> bool:
+    """Tell from the row alone whether the site may go live; `go_live` looks closer."""
+    return all(state == TaskState.PASSED for _task, state in marks(site))
+
+
+def blockers(site: Site, checks: list[Check] | None = None) -> list[str]:
     """Return what stands in the way of going live, a sentence each; empty when the site may go live."""
     sentences = {
         Task.LOYALTY: _("The access to Annex Cloud is not proven. Enter the site's access token."),
@@ -80,7 +89,7 @@ def blockers(site: Site) -> list[str]:
         ),
         Task.GUESTS: _("There is no guest phone. Add the mobile number of a colleague for the test text."),
     }
-    return [sentences[Task(check.kind)] for check in tasks(site) if not check.passed]
+    return [sentences[Task(check.kind)] for check in checks or tasks(site) if not check.passed]
 
 
 # --- 4 Legacy token ---------------------------------------------------------------------------------------------------

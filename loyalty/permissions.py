@@ -1,5 +1,6 @@
 """Who may do what on which site: one function, `can`, asked by every page, action and download."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -51,15 +52,32 @@ _PERMISSIONS = {Right.PII: "loyalty.view_pii", Right.IMPORT_SUBSCRIBERS: "loyalt
 _PERMISSION_NEEDS = {Right.PII: Right.VIEW, Right.IMPORT_SUBSCRIBERS: Right.IMPORT}
 
 
-def roles_of(user: AbstractBaseUser | AnonymousUser) -> dict[int, str]:
-    """Return the user's role per site (primary key of the site); read once per request, as the user object is."""
-    known: dict[int, str] | None = getattr(user, "_roles_by_site", None)
+@dataclass(frozen=True)
+class Membership:
+    """A site of a user, with their role on it; enough for a menu."""
+
+    pk: int
+    site_id: str
+    client_name: str
+    role: str
+
+
+def memberships_of(user: AbstractBaseUser | AnonymousUser) -> list[Membership]:
+    """Return the user's sites by client name; read once per request, as the user object is."""
+    known: list[Membership] | None = getattr(user, "_memberships", None)
     if known is None:
-        known = {}
+        known = []
         if user.is_authenticated and user.is_active:
-            known = dict(SiteMembership.objects.filter(user_id=user.pk).values_list("site_id", "role"))
-        user._roles_by_site = known  # type: ignore[union-attr]
+            rows = SiteMembership.objects.filter(user_id=user.pk).order_by("site__client_name", "site_id")
+            columns = ("site_id", "site__site_id", "site__client_name", "role")
+            known = [Membership(*row) for row in rows.values_list(*columns)]
+        user._memberships = known  # type: ignore[union-attr]
     return known
+
+
+def roles_of(user: AbstractBaseUser | AnonymousUser) -> dict[int, str]:
+    """Return the user's role per site (primary key of the site)."""
+    return {membership.pk: membership.role for membership in memberships_of(user)}
 
 
 def can(user: AbstractBaseUser | AnonymousUser, site: Site | int | None, what: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import Case, CharField, Count, DateTimeField, IntegerField, Min, QuerySet, Value, When
 from django.utils import timezone
 
-from loyalty.models import Consent, LoyaltyAction, Site
+from loyalty.models import Breaker, Consent, ImportJob, LoyaltyAction, Site
 from messaging.models import Message, WebhookEvent
 
 State = Message.State
@@ -24,6 +24,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 _GROUP_OF = {state: key for key, states in GROUPS for state in states}
 DAYS = 7
+_UNDER_WAY = (ImportJob.State.PENDING, ImportJob.State.RUNNING)
 
 
 @dataclass
@@ -108,3 +109,18 @@ def _waiting(name: str, rows: QuerySet[Any], since: str) -> QuerySet[Any]:
         .annotate(count=Count("pk"), oldest=Min(since, output_field=DateTimeField()))
         .values_list("name", "count", "oldest")
     )
+
+
+def badges(sites: QuerySet[Site]) -> dict[str, int]:
+    """Return what the sidebar counts, in one query: sites whose tokens are held, running imports, unknown messages."""
+    parts = [
+        _counted("sites", Breaker.objects.filter(site__in=sites, opened_at__isnull=False)),
+        _counted("imports", ImportJob.objects.filter(site__in=sites, state__in=_UNDER_WAY)),
+        _counted("unknown", Message.objects.filter(site__in=sites, state=State.UNKNOWN)),
+    ]
+    return dict(parts[0].union(*parts[1:], all=True))
+
+
+def _counted(name: str, rows: QuerySet[Any]) -> QuerySet[Any]:
+    named = rows.order_by().annotate(name=Value(name, output_field=CharField())).values("name")
+    return named.annotate(count=Count("pk")).values_list("name", "count")

@@ -1,5 +1,6 @@
 """The dashboard: the admin site that every page belongs to, and the pages that look at all rooms at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +17,8 @@ from attentive_integration.dashboard.site_overview import overview
 from attentive_integration.dashboard.site_setup import export, setup
 from attentive_integration.dashboard.system import system
 from loyalty.models import Site
-from loyalty.permissions import Right, can, chosen_site
+from loyalty.permissions import Membership, Right, can, chosen_site, memberships_of
+from messaging.overview import badges
 
 # The switcher lists this many sites; the Sites page finds the others.
 SWITCHER_SITES = 30
@@ -58,6 +60,15 @@ class DashboardSite(AdminSite):
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         return home(self, request)
 
+    def app_index(
+        self, request: HttpRequest, app_label: str, extra_context: dict[str, Any] | None = None
+    ) -> TemplateResponse:
+        return home(self, request)
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Nothing: the sidebar takes the place of the admin's list of models, which asks for every permission."""
+        return []
+
     def has_permission(self, request: HttpRequest) -> bool:
         return can(request.user, None, Right.VIEW) or bool(request.user.is_active and request.user.is_superuser)
 
@@ -67,7 +78,9 @@ class DashboardSite(AdminSite):
         if not context["has_permission"]:
             return context
         site = chosen_site(request)
-        sites = list(Site.objects.visible_to(request.user).only("pk", "client_name", "site_id")[: SWITCHER_SITES + 1])
+        sites: Sequence[Site | Membership] = memberships_of(request.user)
+        if getattr(request.user, "is_superuser", False):
+            sites = list(Site.objects.only("pk", "client_name", "site_id")[: SWITCHER_SITES + 1])
         return {
             **context,
             "chosen_site": site,
@@ -76,9 +89,20 @@ class DashboardSite(AdminSite):
             "switch_url": _switch_url(request),
             "sites_url": _address("admin:loyalty_site_changelist"),
             "search_url": reverse("admin:search"),
-            "navigation": navigation(request, site, {}),
+            "navigation": navigation(request, site, _badges(request, site)),
             "sees_pii": can(request.user, site, Right.PII),
         }
+
+
+def _badges(request: HttpRequest, site: Site | None) -> dict[str, tuple[int, Any]]:
+    """Return what the sidebar counts beside its entries, by URL name: the number and what it is a number of."""
+    scope = Site.objects.visible_to(request.user).order_by()
+    counts = badges(scope.filter(pk=site.pk) if site else scope)
+    return {
+        "loyalty_site_changelist": (counts.get("sites", 0), _("held")),
+        "loyalty_importjob_changelist": (counts.get("imports", 0), _("under way")),
+        "messaging_message_changelist": (counts.get("unknown", 0), _("not known")),
+    }
 
 
 def _address(name: str) -> str:

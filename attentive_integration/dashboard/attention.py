@@ -128,12 +128,12 @@ def _messages(waiting: dict[str, Queue], site_query: dict[str, str]) -> list[Ite
             count,
         ) % {"count": count}
         text = _("They are never sent again by themselves. Treat them as sent, or send them again.")
-        link = address("messaging_message_changelist", state__exact="UNKNOWN", **site_query)
+        link = address("messaging_message_changelist", state="UNKNOWN", period="all", **site_query)
         found.append(Item("warn", "question", title, text, link, _("Decide")))
     if count := waiting["held"].count:
         title = ngettext("%(count)d text is held", "%(count)d texts are held", count) % {"count": count}
         text = _("They go out when their cause is mended, if they have not expired by then.")
-        link = address("messaging_message_changelist", state__exact="HELD", **site_query)
+        link = address("messaging_message_changelist", state="HELD", period="all", **site_query)
         found.append(Item("warn", "pause", title, text, link, _("See why")))
     return found
 

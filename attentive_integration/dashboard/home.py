@@ -60,7 +60,7 @@ def home(dashboard: Any, request: HttpRequest) -> TemplateResponse:
         "attention": attention.items(
             sites, breakers, [job for job in jobs if _is_trouble(job)], waiting, _heartbeats(), now, query
         ),
-        "stats": _stats(found, query, now),
+        "stats": _stats(found, query),
         "chart": outcome_chart(found),
         "week": number(sum(found.last_week.values())),
         "reasons": top_reasons(found, query),
@@ -89,11 +89,12 @@ def _is_trouble(job: ImportJob) -> bool:
     return job.state in (ImportJob.State.FAILED, ImportJob.State.COMPLETE)
 
 
-def _stats(found: Outcomes, query: dict[str, str], now: Any) -> list[dict[str, Any]]:
-    since = (now - timedelta(hours=24)).isoformat(timespec="seconds")
+def _stats(found: Outcomes, query: dict[str, str]) -> list[dict[str, Any]]:
     stats = []
     for key, (word, tone, icon_name) in WORDS.items():
-        lookup = {"state__in": ",".join(_STATES[key]), "created_at__gte": since}
+        states = _STATES[key]
+        # The message log shows the last 24 hours unless it is asked for more.
+        lookup = {"state": states[0]} if len(states) == 1 else {"state__in": ",".join(states)}
         stats.append(
             {
                 "label": str(word), "value": found.last_day[key], "tone": tone, "icon": icon_name,
@@ -122,7 +123,7 @@ def top_reasons(found: Outcomes, query: dict[str, str]) -> list[dict[str, Any]]:
     return [
         {
             "title": reasons.explain(reason).title, "remedy": reasons.explain(reason).remedy, "count": count,
-            "most": most, "url": address("messaging_message_changelist", reason__exact=reason, **query),
+            "most": most, "url": address("messaging_message_changelist", reason=reason, period="7d", **query),
         }
         for reason, count in by_reason.most_common(5)
     ]  # fmt: skip
@@ -144,10 +145,13 @@ def queue_rows(waiting: dict[str, Queue], query: dict[str, str]) -> list[dict[st
     """Return what waits, in words, with its age and, for subscriptions, how long it will take."""
     words = {
         "actions": (_("Actions to match"), ""),
-        "messages": (_("Texts due now"), address("messaging_message_changelist", state__exact="QUEUED", **query)),
+        "messages": (
+            _("Texts due now"),
+            address("messaging_message_changelist", state="QUEUED", period="all", **query),
+        ),
         "to_ask": (
             _("Members to ask to subscribe"),
-            address("loyalty_consent_changelist", state__exact="TO_ASK", **query),
+            address("loyalty_consent_changelist", state="TO_ASK", **query),
         ),
         "webhooks": (_("Webhooks to work on"), ""),
     }

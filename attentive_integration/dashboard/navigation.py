@@ -81,7 +81,7 @@ GROUPS = (
 )
 
 
-def navigation(request: HttpRequest, site: Site | None, badges: dict[str, tuple[int, str]]) -> list[dict[str, Any]]:
+def navigation(request: HttpRequest, site: Site | None, badges: dict[str, tuple[int, Any]]) -> list[dict[str, Any]]:
     """Return the sidebar's groups for this user and page; `badges` has (count, words) by URL name."""
     match = request.resolver_match
     current = match.url_name or "" if match else ""

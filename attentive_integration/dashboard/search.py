@@ -86,7 +86,7 @@ def _member_rows(request: HttpRequest, members: list[Member]) -> list[dict[str, 
                 "url": address("loyalty_member_change", member.pk), "name": str(member),
                 "phone": phone_text(member.phone, whole=whole), "email": email_text(member.email, whole=whole),
                 "external_id": member.external_id, "site": member.site.client_name, "tier": member.tier,
-                "messages": address("messaging_message_changelist", member__id__exact=member.pk),
+                "messages": address("messaging_message_changelist", member__id__exact=member.pk, period="all"),
             }
         )  # fmt: skip
     return rows

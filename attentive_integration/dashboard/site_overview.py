@@ -25,7 +25,8 @@ def overview(dashboard: Any, request: HttpRequest, object_id: int) -> HttpRespon
     query = {"site": site.site_id}
     now = timezone.now()
     found = outcomes(Message.objects.filter(site=site), now)
-    checks = activation.tasks(site)
+    current = list(AccessToken.objects.filter(site=site, slot="CURRENT", revoked_at=None).order_by("kind"))
+    checks = activation.tasks(site, {token.kind for token in current})
     subscribed = Consent.objects.filter(site=site, channel="TEXT", state=Consent.State.SUBSCRIBED)
     messages = Message.objects.filter(site=site).select_related("campaign", "member").order_by("-created_at")[:10]
     context = {
@@ -45,11 +46,11 @@ def overview(dashboard: Any, request: HttpRequest, object_id: int) -> HttpRespon
             {"label": _("Members"), "value": capped(Member.objects.filter(site=site)), "icon": "members",
              "url": address("loyalty_member_changelist", **query)},
             {"label": _("Subscribed"), "value": capped(subscribed), "icon": "consent", "tone": "good",
-             "url": address("loyalty_consent_changelist", state__exact="SUBSCRIBED", **query)},
+             "url": address("loyalty_consent_changelist", state="SUBSCRIBED", **query)},
             {"label": _("Accepted in 24 hours"), "value": number(found.last_day["accepted"]), "icon": "check",
-             "tone": "good", "url": address("messaging_message_changelist", state__exact="ACCEPTED", **query)},
+             "tone": "good", "url": address("messaging_message_changelist", state="ACCEPTED", **query)},
             {"label": _("Refused in 24 hours"), "value": number(found.last_day["refused"]), "icon": "cross",
-             "tone": "bad", "url": address("messaging_message_changelist", state__exact="REFUSED", **query)},
+             "tone": "bad", "url": address("messaging_message_changelist", state="REFUSED", **query)},
         ],
         "chart": outcome_chart(found),
         "reasons": top_reasons(found, query),
@@ -63,7 +64,7 @@ def overview(dashboard: Any, request: HttpRequest, object_id: int) -> HttpRespon
             ]
             for message in messages
         ],
-        "tokens": list(AccessToken.objects.filter(site=site, slot="CURRENT", revoked_at=None).order_by("kind")),
+        "tokens": current,
         "entries": list(AuditEntry.objects.filter(site=site)[:8]),
         "audit_url": address("loyalty_auditentry_changelist", **query),
         "export_url": address("loyalty_site_export", site.pk),

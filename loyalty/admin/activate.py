@@ -28,18 +28,19 @@ def page(admin: "SiteAdmin", request: HttpRequest, site: Site) -> HttpResponse:
             raise PermissionDenied
         task = _carry_out(request, site)
         return HttpResponseRedirect(f"{admin.page_of('activate', site.pk)}#{task.lower().replace('_', '-')}")
-    checks = {check.kind: check for check in activation.tasks(site)}
+    current = {row.kind: row for row in AccessToken.objects.filter(site=site, slot="CURRENT", revoked_at=None)}
+    checks = {check.kind: check for check in activation.tasks(site, set(current))}
     whole = can(request.user, site, Right.PII)
     context = {
         **admin.site_frame(request, site, "activate", _("Activate")),
         "tasks": _tasks(checks),
         "passed": sum(check.passed for check in checks.values()),
-        "blockers": activation.blockers(site),
+        "blockers": activation.blockers(site, list(checks.values())),
         "guests": [(phone, grouped(phone) if whole else masked(phone)) for phone in site.guest_phones],
         "guest_text": "\n".join(grouped(phone) for phone in site.guest_phones) if whole else "",
         "max_guests": activation.MAX_GUESTS,
         "sources": list(site.sign_up_sources.order_by("-is_default", "pk")),
-        "tokens": {row.kind: row for row in AccessToken.objects.filter(site=site, slot="CURRENT", revoked_at=None)},
+        "tokens": current,
         "mail": activation.draft_request(site),
         "webhook_url": activation.webhook_url(site),
         "attentive_log_in": ATTENTIVE_LOG_IN,

@@ -38,9 +38,7 @@ def page(admin: "SiteAdmin", request: HttpRequest, site: Site) -> HttpResponse:
         "fresh_key": fresh_key,
         "webhook_url": activation.webhook_url(site),
     }
-    response = TemplateResponse(request, "admin/loyalty/site/credentials.html", context)
-    response["Cache-Control"] = "no-store"
-    return response
+    return TemplateResponse(request, "admin/loyalty/site/credentials.html", context)
 
 
 def _cards(site: Site) -> list[dict[str, Any]]:

@@ -96,7 +96,7 @@ class SiteAdmin(SiteScopedAdmin):
             "go-live", gettext_lazy("Go live"), Right.ACTIVATE, run="go_live", icon="flag", tone="primary",
             confirm=gettext_lazy("From now on subscribed members are texted for what they do. Nothing that happened "
                                  "before is texted. Go live?"),
-            when=lambda site: site.state in (State.DRAFT, State.TEST) and not activation.blockers(site),
+            when=lambda site: site.state in (State.DRAFT, State.TEST) and activation.looks_green(site),
         ),
         ObjectAction(
             "deactivate", gettext_lazy("Deactivate"), Right.ACTIVATE, run="deactivate", icon="stop", tone="danger",
