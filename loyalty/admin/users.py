@@ -43,16 +43,17 @@ class MembershipForm(forms.ModelForm):
 
     def clean_username(self) -> str:
         name: str = self.cleaned_data["username"].strip()
-        self.instance.user = User.objects.filter(username=name, is_active=True).first()
-        if self.instance.user is None:
+        user = User.objects.filter(username=name, is_active=True).first()
+        if user is None:
             raise ValidationError(_("There is no active user of this name. A superuser adds people under Users."))
+        self.instance.user = user
         return name
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
-        site, user = data.get("site"), getattr(self.instance, "user", None)
-        if site and user:
-            others = SiteMembership.objects.filter(site=site, user=user).exclude(pk=self.instance.pk)
+        if data.get("site") and data.get("username"):
+            others = SiteMembership.objects.filter(site=data["site"], user=self.instance.user)
+            others = others.exclude(pk=self.instance.pk)
             if others.exists():
                 raise ValidationError(_("This person has a role on this site already. Change that one."))
         return data

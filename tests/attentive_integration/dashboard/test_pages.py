@@ -1,0 +1,267 @@
+"""Home, search, System, set-up files and the frame around every page."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.utils import timezone
+
+from attentive_integration.models import Heartbeat
+from loyalty import consent
+from loyalty.models import AccessToken, Breaker, ImportJob, Site, SiteMembership
+from tests.factories import (
+    make_action,
+    make_campaign,
+    make_member,
+    make_message,
+    make_sign_up_source,
+    make_site,
+    make_token,
+    make_user,
+)
+from tests.loyalty.admin.pages import MOST_QUERIES, browser, queries_of, text_of
+
+pytestmark = pytest.mark.django_db
+
+Role = SiteMembership.Role
+
+
+@pytest.fixture
+def root() -> Client:
+    return browser(User.objects.create_superuser("root"))
+
+
+# --- The frame --------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_has_its_landmarks_one_heading_and_nothing_inline(root: Client) -> None:
+    make_site()
+    for address in ("/admin/", "/admin/loyalty/site/", "/admin/system/", "/admin/search/", "/admin/password_change/"):
+        answer = root.get(address)
+        html = answer.content.decode()
+        for once in ("<main", "<header", "<h1"):
+            assert html.count(once) == 1, (address, once)
+        assert "Skip to main content" in html
+        assert " style=" not in html and "<style" not in html and " onclick=" not in html
+        assert html.count("<script") == html.count("<script src=") + html.count('<script id="django-admin')
+        policy = answer["Content-Security-Policy"]
+        assert "default-src 'self'" in policy and "unsafe" not in policy
+
+
+def test_the_sidebar_has_what_the_role_may_open_and_carries_the_site(root: Client) -> None:
+    site = make_site(client_name="Harbor Goods")
+    support = browser(make_user(site, role=Role.SUPPORT)).get("/admin/", {"site": site.site_id}).content.decode()
+    assert f"/admin/loyalty/member/?site={site.site_id}" in support
+    assert "/admin/system/" not in support and "/admin/auth/user/" not in support
+    assert "Harbor Goods" in support
+    whole = root.get("/admin/").content.decode()
+    assert "/admin/system/" in whole and "/admin/auth/user/" in whole
+    order = [
+        whole.index(f'href="/admin/{part}/"')
+        for part in (
+            "loyalty/site", "loyalty/member", "loyalty/importjob", "messaging/campaign", "messaging/message",
+            "loyalty/consent", "system", "loyalty/auditentry",
+        )
+    ]  # fmt: skip
+    assert order == sorted(order)
+
+
+def test_other_tenants_are_not_in_the_switcher_and_cannot_be_chosen() -> None:
+    ours, theirs = make_site(), make_site(client_name="Somebody Else")
+    client = browser(make_user(ours))
+    assert "Somebody Else" not in client.get("/admin/").content.decode()
+    for address in ("/admin/", "/admin/loyalty/site/", "/admin/search/", "/admin/loyalty/auditentry/"):
+        assert client.get(address, {"site": theirs.site_id}).status_code == 404
+
+
+def test_without_a_role_nobody_comes_in(client: Client) -> None:
+    assert client.get("/admin/").status_code == 302
+    answer = browser(make_user()).get("/admin/", follow=True)
+    assert "may not open this page" in text_of(answer)
+
+
+def test_the_environment_is_always_in_sight(root: Client, settings: Any) -> None:
+    settings.ENVIRONMENT_LABEL = "staging"
+    assert "STAGING" in root.get("/admin/").content.decode()
+    assert "STAGING" in Client().get("/admin/login/").content.decode()
+
+
+@pytest.mark.parametrize(("status", "address"), [(404, "/admin/nowhere/"), (404, "/admin/loyalty/site/77/overview/")])
+def test_error_pages_lead_back(root: Client, status: int, address: str) -> None:
+    answer = root.get(address)
+    assert answer.status_code == status
+    assert "Go to Home" in text_of(answer)
+
+
+def test_a_form_without_its_token_and_a_request_too_large_are_explained(root: Client, settings: Any) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    assert "The form has expired" in text_of(strict.post("/admin/login/", {}))
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10
+    answer = root.post("/admin/loyalty/site/add/", {"client_name": "x" * 100})
+    assert answer.status_code == 413
+    assert "too large" in text_of(answer)
+
+
+# --- Home -------------------------------------------------------------------------------------------------------------
+
+
+def test_home_says_first_what_needs_a_person(root: Client, settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    now = timezone.now()
+    site = make_site(client_name="Harbor Goods")
+    make_site(
+        client_name="Slow", state=Site.State.DRAFT, legacy_token_requested_at=now - timedelta(days=5), activated_at=None
+    )
+    make_site(client_name="Broken", checks={"ATTENTIVE_APP": {"state": "FAILED", "sentence": "Refused, replace it."}})
+    Breaker.objects.create(site=site, token_kind="ATTENTIVE_LEGACY", opened_at=now, sentence="Refused (403).")
+    member = make_member(site)
+    make_message(member, state="UNKNOWN")
+    make_message(member, state="QUEUED", due_at=now - timedelta(minutes=20))
+    ImportJob.objects.create(site=site, state="COMPLETE", file_name="members.csv", rejected=3, ended_at=now)
+    Heartbeat.objects.create(name="worker", beat_at=now - timedelta(minutes=10))
+    text = text_of(root.get("/admin/"))
+    for words in (
+        "Harbor Goods: the Attentive legacy token is held", "Slow waits 5 days for its legacy token",
+        "Broken: Attentive app key failed", "Refused, replace it.", "No worker has answered",
+        "wait longer than 5 minutes",
+        "Of 1 text it is not known", "members.csv: 3 rows were rejected",
+    ):  # fmt: skip
+        assert words in text
+    assert text.index("is held") < text.index("3 rows were rejected")
+
+
+def test_home_counts_only_the_users_sites() -> None:
+    ours, theirs = make_site(), make_site(client_name="Somebody Else")
+    for site, count in ((ours, 2), (theirs, 5)):
+        campaign = make_campaign(site)
+        for _ in range(count):
+            make_message(make_member(site), campaign, state="REFUSED", reason="UNMATCHED")
+    html = browser(make_user(ours)).get("/admin/").content.decode()
+    assert "Somebody Else" not in html
+    assert "2 in 7 days" in html and "5 in 7 days" not in html and "7 in 7 days" not in html
+    assert "state=REFUSED" in html and "reason=UNMATCHED" in html
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_home_system_and_search_ask_few_queries(count: int) -> None:
+    sites = [make_site() for _ in range(count)]
+    for site in sites:
+        for _ in range(count + 1):
+            make_message(make_member(site, email="same@example.com"), state="HELD", reason="TOKEN_REFUSED")
+    client = browser(make_user(*sites, role=Role.ADMIN))
+    for address in ("/admin/", "/admin/search/?q=same@example.com"):
+        assert queries_of(client, address) <= MOST_QUERIES, address
+    # System looks at the migrations, too.
+    assert queries_of(client, "/admin/system/") <= MOST_QUERIES + 5
+
+
+# --- Search -----------------------------------------------------------------------------------------------------------
+
+
+def test_search_finds_a_member_by_any_spelling_and_goes_there(root: Client) -> None:
+    member = make_member(make_site(), phone="+17705550123", email="ada@example.com", external_id="L-77")
+    make_member(make_site())
+    for text in ("(770) 555-0123", "770.555.0123", "+1 770 555 0123", "ada@example.com", "ADA@example.com", "L-77"):
+        answer = root.get("/admin/search/", {"q": text})
+        assert answer.status_code == 302, text
+        assert f"/admin/loyalty/member/{member.pk}/" in answer["Location"]
+
+
+def test_search_finds_messages_sites_and_numbers_that_are_no_members(root: Client) -> None:
+    site = make_site(client_name="Harbor Goods")
+    message = make_message(make_member(site))
+    assert f"/admin/messaging/message/{message.pk}/" in root.get("/admin/search/", {"q": f"#{message.pk}"})["Location"]
+    assert f"/{site.pk}/overview/" in root.get("/admin/search/", {"q": site.site_id})["Location"]
+    consent.opt_out(site, "+17705550199")
+    text = text_of(root.get("/admin/search/", {"q": "7705550199"}))
+    assert "Numbers that are no member's" in text and "Unsubscribed" in text
+
+
+def test_search_shows_several_hits_and_says_when_there_is_none(root: Client) -> None:
+    for site in (make_site(client_name="Harbor Goods"), make_site(client_name="Bluebird")):
+        make_member(site, phone="+17705550123")
+    text = text_of(root.get("/admin/search/", {"q": "7705550123"}))
+    assert "Harbor Goods" in text and "Bluebird" in text
+    assert "Nobody and nothing matches “<nobody>”".replace("<", "&lt;").replace(">", "&gt;") in text_of(
+        root.get("/admin/search/", {"q": "<nobody>"})
+    )
+    assert "What are you looking for?" in text_of(root.get("/admin/search/"))
+
+
+def test_search_never_leaves_the_users_sites() -> None:
+    ours, theirs = make_site(), make_site()
+    stranger = make_member(theirs, phone="+17705550123", email="ada@example.com", external_id="L-77")
+    message = make_message(stranger)
+    consent.opt_out(theirs, "+17705550188")
+    client = browser(make_user(ours, role=Role.ADMIN))
+    for text in ("7705550123", "ada@example.com", "L-77", f"#{message.pk}", "7705550188", theirs.site_id):
+        assert "Nobody and nothing matches" in text_of(client.get("/admin/search/", {"q": text})), text
+
+
+# --- System -----------------------------------------------------------------------------------------------------------
+
+
+def test_system_is_for_developers() -> None:
+    site = make_site()
+    assert browser(make_user(site, role=Role.MANAGER)).get("/admin/system/").status_code == 403
+    text = text_of(browser(make_user(site, role=Role.DEVELOPER)).get("/admin/system/"))
+    for words in ("Database", "Send what is due", "Members to ask to subscribe", "Size of the database"):
+        assert words in text
+
+
+# --- Set-up files -----------------------------------------------------------------------------------------------------
+
+
+def whole_site() -> Site:
+    site = make_site(client_name="Harbor Goods", guest_phones=["+17705550101"])
+    make_token(site, AccessToken.Kind.ATTENTIVE_APP, "app-canary-77aa")
+    make_sign_up_source(site)
+    make_campaign(site, name="Thanks")
+    make_action(make_member(site))
+    return site
+
+
+def test_a_set_up_goes_out_without_secrets_and_comes_in_as_a_draft() -> None:
+    site = whole_site()
+    manager = make_user(site, role=Role.MANAGER)
+    client = browser(manager)
+    answer = client.get(f"/admin/loyalty/site/{site.pk}/export/")
+    assert "app-canary" not in answer.content.decode() and "5550101" not in answer.content.decode()
+    assert json.loads(answer.content)["campaigns"][0]["name"] == "Thanks"
+    file = SimpleUploadedFile("site.json", answer.content)
+    made = client.post(
+        "/admin/loyalty/site/setup/", {"client_name": "Harbor Two", "site_id": "77", "file": file}, follow=True
+    )
+    assert "Enter its tokens" in text_of(made)
+    copy = Site.objects.get(site_id="77")
+    assert (copy.state, copy.client_name, copy.campaigns.get().name) == ("DRAFT", "Harbor Two", "Thanks")
+    assert SiteMembership.objects.get(site=copy).user == manager
+
+
+def test_a_site_is_cloned_but_never_one_of_others() -> None:
+    site, theirs = whole_site(), make_site()
+    client = browser(make_user(site, role=Role.MANAGER))
+    fields = {"client_name": "Copy", "site_id": "78", "source": site.site_id}
+    client.post("/admin/loyalty/site/setup/", fields)
+    assert Site.objects.get(site_id="78").sign_up_sources.get().sign_up_source_id == "132109"
+    client.post("/admin/loyalty/site/setup/", {**fields, "site_id": "79", "source": theirs.site_id})
+    assert not Site.objects.filter(site_id="79").exists()
+    support = browser(make_user(site, role=Role.SUPPORT))
+    assert support.get("/admin/loyalty/site/setup/").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x89PNG", "no JSON"), (b"[1]", "holds no site"), (b'{"surprise": 1}', "unknown field"),
+        (b"[" * 100_000, "no JSON"), (b" " * 1_200_000, "larger than 1 MB"), (b"", "file is empty"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_refused_in_a_sentence(root: Client, content: bytes, words: str) -> None:
+    fields = {"client_name": "New", "site_id": "80", "file": SimpleUploadedFile("site.json", content)}
+    assert words in text_of(root.post("/admin/loyalty/site/setup/", fields))
+    assert not Site.objects.exists()
