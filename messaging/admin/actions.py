@@ -10,7 +10,6 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -20,7 +19,7 @@ from loyalty.admin.base import SiteChangeList, SiteScopedAdmin
 from loyalty.models import LoyaltyAction
 from loyalty.permissions import Right, can, chosen_site
 from messaging import why
-from messaging.admin.messages import PeriodFilter, without_site
+from messaging.admin.lists import PeriodFilter, site_pks, with_line, without_site
 
 Outcome = LoyaltyAction.Outcome
 _TONES = {Outcome.MATCHED: "good", Outcome.HISTORY: "calm", Outcome.SITE_DRAFT: "warn", Outcome.TOO_OLD: "warn"}
@@ -36,10 +35,8 @@ class RecordedFilter(PeriodFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
         return [("24h", _("last 24 hours")), ("30d", _("last 30 days")), ("all", _("any time"))]
 
-    def choices(self, changelist: ChangeList) -> Any:
-        first, *others = super().choices(changelist)
-        first["display"] = _("any time") if self.searching else _("last 7 days")
-        return [first, *others]
+    def standard_words(self) -> str:
+        return _("any time") if self.searching else _("last 7 days")
 
 
 class OutcomeFilter(SimpleListFilter):
@@ -96,6 +93,10 @@ class LoyaltyActionAdmin(SiteScopedAdmin):
         "Annex Cloud sends what members do to the inbound API, or you import a file. No action, no text."
     )
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LoyaltyAction]:
+        rows: Any = LoyaltyAction.objects.filter(site__in=site_pks(request))
+        return rows.order_by("-pk")
+
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return without_site(request, super().get_list_display(request))
 
@@ -118,7 +119,7 @@ class LoyaltyActionAdmin(SiteScopedAdmin):
     def member_shown(self, action: LoyaltyAction) -> SafeString:
         phone = markup.phone_text(action.member.phone, whole=getattr(action, "sees_pii", False))
         name = f"{action.member.first_name} {action.member.last_name}".strip()
-        return format_html('<span>{}<br><span class="quiet small nowrap">{}</span></span>', name or "–", phone)
+        return with_line(name or "–", phone)
 
     @admin.display(description=gettext_lazy("outcome"))
     def outcome_shown(self, action: LoyaltyAction) -> SafeString:

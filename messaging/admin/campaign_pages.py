@@ -232,9 +232,10 @@ def _other_changes(version: CampaignVersion, before: CampaignVersion | None) -> 
 def shadow_report(campaign: Campaign) -> dict[str, Any]:
     """Return per day what the campaign made in shadow mode, by today's consent, with parts and reasons."""
     since = timezone.now() - timedelta(days=SHADOW_DAYS)
-    made = Message.objects.filter(site=campaign.site_id, campaign=campaign, created_at__gte=since)
-    newest = list(made.order_by("-created_at").only("created_at", "to", "body", "reason", "state")[: SHADOW_CAP + 1])
-    taken = newest[:SHADOW_CAP]
+    # By the newest actions: their index is the campaign's own, however much else the site sends.
+    made = Message.objects.filter(campaign=campaign).order_by("-action")
+    newest = list(made.only("created_at", "to", "body", "reason", "state")[: SHADOW_CAP + 1])
+    taken = [message for message in newest[:SHADOW_CAP] if message.created_at >= since]
     shadowed = [message for message in taken if message.reason == Code.SHADOW]
     textable = _textable(campaign.site_id, {message.to for message in shadowed})
     days: dict[date, Counter[str]] = defaultdict(Counter)

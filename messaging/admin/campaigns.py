@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import OuterRef, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -25,7 +25,7 @@ from loyalty.permissions import Right, can, chosen_site, sites_where
 from messaging import campaigns, guest_texts, previews, starters, text
 from messaging.admin.campaign_pages import editor_parts, preview_parts, readiness, shadow_report, version_rows
 from messaging.admin.capped import CountOf, LatestOf, shown
-from messaging.admin.messages import without_site
+from messaging.admin.lists import with_line, without_site
 from messaging.campaigns import CampaignRefused
 from messaging.forms import CampaignForm, GoLiveForm, GuestTextForm, NewCampaignForm
 from messaging.models import Campaign, Message
@@ -40,9 +40,7 @@ _NEWEST = 200
 
 @admin.register(Campaign)
 class CampaignAdmin(SiteScopedAdmin):
-    list_display = (
-        "name", "action_type", "text_shown", "state_shown", "route_shown", "sent_week", "last_sent", "site_shown",
-    )  # fmt: skip
+    list_display = ("name", "text_shown", "state_shown", "route_shown", "sent_week", "last_sent", "site_shown")
     list_filter = ("state", "route", "is_shadow")
     list_select_related = ("site", "action_type", "version")
     search_fields = ("name", "action_type__code", "action_type__name")
@@ -94,22 +92,23 @@ class CampaignAdmin(SiteScopedAdmin):
         if match is None or match.url_name != "messaging_campaign_changelist":
             return rows
         now = timezone.now()
-        recent = LoyaltyAction.objects.filter(recorded_at__gte=now - _RECENT)
-        site = chosen_site(request)
-        recent = recent.filter(site=site) if site else recent.filter(site__in=Site.objects.visible_to(request.user))
-        first = recent.order_by("pk").values_list("pk", flat=True)[:1]
+        # The week's texts belong to actions from this one on; the index of the site's newest actions finds it.
+        since = LoyaltyAction.objects.filter(site=OuterRef(OuterRef("site")), recorded_at__gte=now - _RECENT)
+        first = since.order_by("recorded_at").values("pk")[:1]
         texts = Message.objects.filter(campaign=OuterRef("pk"))
-        sent = texts.filter(action__gte=first, sent_at__gte=now - timedelta(days=7)).order_by()
+        sent = texts.filter(action__gte=Subquery(first), sent_at__gte=now - timedelta(days=7)).order_by()
         return rows.annotate(week=CountOf(sent), latest=LatestOf(texts.order_by("-action"), "sent_at", _NEWEST))
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return without_site(request, super().get_list_display(request))
 
-    @admin.display(description=gettext_lazy("text"))
-    def text_shown(self, campaign: Campaign) -> str:
+    @admin.display(description=gettext_lazy("action and text"))
+    def text_shown(self, campaign: Campaign) -> SafeString:
+        version = campaign.version
+        says = version.body if version else ""
         if campaign.route == Campaign.Route.EVENT:
-            return (campaign.version.event_type if campaign.version else "") or campaign.name
-        return Truncator(campaign.version.body if campaign.version else "").chars(60) or "–"
+            says = (version.event_type if version else "") or campaign.name
+        return with_line(str(campaign.action_type), Truncator(says).chars(70) or "–")
 
     @admin.display(description=gettext_lazy("state"))
     def state_shown(self, campaign: Campaign) -> SafeString:

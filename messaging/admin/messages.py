@@ -1,8 +1,8 @@
 """The message log, and one message: what became of it, and what a person may decide about it."""
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
-from typing import Any, ClassVar
+from datetime import timedelta
+from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin import SimpleListFilter
@@ -13,8 +13,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.dateparse import parse_date
-from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
@@ -29,6 +27,7 @@ from loyalty.models import LoyaltyAction, Site
 from loyalty.permissions import Right, can, chosen_site, sites_where
 from messaging import decisions, exports, reasons, text
 from messaging.admin.capped import CountOf, shown
+from messaging.admin.lists import PeriodFilter, site_pks, with_line
 from messaging.admin.message_page import message_page
 from messaging.models import Campaign, Message
 
@@ -49,64 +48,6 @@ def reason_title(code: str) -> str:
     """Return the title of a reason for a list, where nothing more is known than its code."""
     unknown = "…"
     return reasons.explain(code, status=unknown).title.replace(f" ({unknown})", "")
-
-
-class PeriodFilter(SimpleListFilter):
-    """The last 24 hours, unless another period is chosen or something is searched for."""
-
-    title = gettext_lazy("period")
-    parameter_name = "period"
-    default = "24h"
-    spans: ClassVar[dict[str, timedelta]] = {
-        "1h": timedelta(hours=1),
-        "24h": timedelta(hours=24),
-        "7d": timedelta(days=7),
-        "30d": timedelta(days=30),
-    }
-    column = "created_at"
-
-    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
-        self.searching = bool(request.GET.get("q"))
-        super().__init__(request, *args, **kwargs)
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
-        return [
-            ("1h", _("last hour")), ("7d", _("last 7 days")), ("30d", _("last 30 days")), ("all", _("any time")),
-        ]  # fmt: skip
-
-    @property
-    def chosen(self) -> str:
-        return self.value() or ("all" if self.searching else self.default)
-
-    def choices(self, changelist: ChangeList) -> Any:
-        day = self._day()
-        yield {
-            "selected": self.value() is None,
-            "query_string": changelist.get_query_string(remove=[self.parameter_name]),
-            "display": _("any time") if self.searching else _("last 24 hours"),
-        }
-        for value, label in self.lookup_choices:
-            yield {
-                "selected": self.value() == value,
-                "query_string": changelist.get_query_string({self.parameter_name: value}),
-                "display": label,
-            }
-        if day is not None:
-            yield {"selected": True, "query_string": changelist.get_query_string(), "display": date_format(day)}
-
-    def _day(self) -> date | None:
-        try:
-            return parse_date(self.chosen)
-        except ValueError:
-            return None
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.chosen in self.spans:
-            return queryset.filter(**{f"{self.column}__gte": timezone.now() - self.spans[self.chosen]})
-        if (day := self._day()) is not None:
-            begin = timezone.make_aware(datetime.combine(day, datetime.min.time()))
-            return queryset.filter(**{f"{self.column}__gte": begin, f"{self.column}__lt": begin + timedelta(days=1)})
-        return queryset
 
 
 class StateFilter(SimpleListFilter):
@@ -158,11 +99,6 @@ class ReasonFilter(SimpleListFilter):
         return queryset.filter(reason=self.value()) if self.value() else queryset
 
 
-def without_site(request: HttpRequest, columns: Sequence[Any]) -> list[Any]:
-    """Return a list's columns, without the site where one is chosen."""
-    return [column for column in columns if column != "site_shown" or chosen_site(request) is None]
-
-
 class MessageChangeList(SiteChangeList):
     """Knows of each row whether its phone may be shown whole."""
 
@@ -176,7 +112,7 @@ class MessageChangeList(SiteChangeList):
 
 @admin.register(Message)
 class MessageAdmin(SiteScopedAdmin):
-    list_display = ("to_shown", "text_shown", "state_shown", "reason_shown", "campaign", "site_shown", "when")
+    list_display = ("to_shown", "text_shown", "state_shown", "reason_shown", "when")
     list_filter = (StateFilter, PeriodFilter, CampaignFilter, ReasonFilter)
     list_select_related = ("site", "campaign")
     search_fields = ("to",)
@@ -215,12 +151,7 @@ class MessageAdmin(SiteScopedAdmin):
     # --- The list -------------------------------------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        # Named one by one, the sites let the database walk an index of each instead of the whole log.
-        if not hasattr(request, "_site_pks"):
-            site = chosen_site(request)
-            sites = Site.objects.visible_to(request.user).values_list("pk", flat=True)
-            request._site_pks = [site.pk] if site else list(sites)  # type: ignore[attr-defined]
-        rows: Any = Message.objects.filter(site__in=request._site_pks)  # type: ignore[attr-defined]
+        rows: Any = Message.objects.filter(site__in=site_pks(request))
         return rows.order_by("-pk")
 
     def get_search_results(
@@ -253,9 +184,6 @@ class MessageAdmin(SiteScopedAdmin):
             }
         return response
 
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        return without_site(request, super().get_list_display(request))
-
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return MessageChangeList
 
@@ -280,7 +208,7 @@ class MessageAdmin(SiteScopedAdmin):
                 rows = spec.queryset(request, rows)
         rows, _duplicates = self.get_search_results(request, rows, changelist.query or "")
         counted = {f"in_{state.lower()}": CountOf(rows.filter(state=state).order_by()) for state in State.values}
-        counts: Any = Site.objects.filter(pk__in=request._site_pks[:1]).values(**counted).first() or {}  # type: ignore[attr-defined]
+        counts: Any = Site.objects.filter(pk__in=site_pks(request)[:1]).values(**counted).first() or {}
         chosen = request.GET.get("state", "")
         tabs = [{"label": _("All"), "url": changelist.get_query_string(remove=["state", "p"]), "current": not chosen}]
         for state in State:
@@ -303,8 +231,9 @@ class MessageAdmin(SiteScopedAdmin):
         return format_html('<span class="nowrap">{}</span>', phone)
 
     @admin.display(description=gettext_lazy("text"))
-    def text_shown(self, message: Message) -> str:
-        return Truncator(message.body).chars(60) or "–"
+    def text_shown(self, message: Any) -> SafeString:
+        text_start = Truncator(message.body).chars(80) or "–"
+        return with_line(text_start, f"{message.campaign.name} · {message.site.client_name}")
 
     @admin.display(description=gettext_lazy("state"))
     def state_shown(self, message: Message) -> SafeString:
@@ -313,10 +242,6 @@ class MessageAdmin(SiteScopedAdmin):
     @admin.display(description=gettext_lazy("reason"))
     def reason_shown(self, message: Message) -> str:
         return reason_title(message.reason) if message.reason else "–"
-
-    @admin.display(description=gettext_lazy("site"))
-    def site_shown(self, message: Message) -> str:
-        return message.site.client_name
 
     @admin.display(description=gettext_lazy("when"))
     def when(self, message: Message) -> SafeString:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
@@ -14,12 +15,12 @@ from django.utils.translation import gettext_lazy
 from attentive_integration import markup
 from loyalty.admin.base import SiteScopedAdmin
 from loyalty.permissions import Right, can
-from messaging.admin.messages import PeriodFilter, without_site
+from messaging.admin.lists import PeriodFilter, site_pks, without_site
 from messaging.models import WebhookEvent
 
 
 class ReceivedFilter(PeriodFilter):
-    """When the event was received; everything, unless a period is chosen."""
+    """When the event was received."""
 
     title = gettext_lazy("received")
     column = "received_at"
@@ -38,6 +39,10 @@ class WebhookEventAdmin(SiteScopedAdmin):
         "Attentive calls the site's webhook address when somebody subscribes, opts out, or was texted. The address and "
         "the steps stand on the site's Activate page."
     )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookEvent]:
+        rows: Any = WebhookEvent.objects.filter(site__in=site_pks(request))
+        return rows.order_by("-pk")
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return without_site(request, super().get_list_display(request))
