@@ -28,7 +28,7 @@ from django.utils.translation import gettext as _
 
 from loyalty import audit
 from loyalty.export_files import MANIFEST, ExportFailed, sentence_of
-from loyalty.models import ExportJob, Segment, Site
+from loyalty.models import AuditEntry, ExportJob, Segment, Site
 from loyalty.models.scope import Someone, known_user
 from loyalty.segment_files import DEFAULT_HEADER, Progress, check_header, write_members, write_segment
 from loyalty.segments import RulesError, validate_rules
@@ -38,6 +38,7 @@ __all__ = [
     "ExportRefused",
     "ask_cancel",
     "delete_expired",
+    "downloads_of",
     "due_jobs",
     "open_download",
     "run_export",
@@ -58,6 +59,7 @@ _LEASE = timedelta(seconds=60)
 _BEAT_SECONDS = 2.0
 # A job that ended its worker this often is not begun again.
 _MAX_STARTS = 5
+_DOWNLOADED = "export.downloaded"
 
 
 class ExportRefused(Exception):
@@ -341,8 +343,18 @@ def open_download(job: ExportJob, by: Someone = None) -> tuple[IO[bytes], str]:
         file = job.file.storage.open(name, "rb")
     except OSError:
         raise ExportRefused(_("The file is not in the storage any more. Start the export again.")) from None
-    audit.record("export.downloaded", site=job.site, user=by, target=_name(job))
+    audit.record(_DOWNLOADED, site=job.site, user=by, target=f"{_name(job)}{_number(job)}"[-200:])
     return file, job.manifest.get("download_name") or Path(name).name
+
+
+def downloads_of(job: ExportJob) -> list[AuditEntry]:
+    """Return who took the file and when, the latest first, 20 at most."""
+    entries = AuditEntry.objects.filter(site=job.site_id, event=_DOWNLOADED, at__gte=job.created_at)
+    return list(entries.filter(target__endswith=_number(job)).order_by("-at")[:20])
+
+
+def _number(job: ExportJob) -> str:
+    return f" (#{job.pk})"
 
 
 def delete_expired(now: datetime | None = None) -> int:

@@ -3,10 +3,11 @@
 import time
 
 from celery import shared_task
+from django.contrib.auth import get_user_model
 
 from attentive_integration.wake import wake
-from loyalty import imports, reconciliation, subscriptions
-from loyalty.models import ImportJob, Site
+from loyalty import imports, reconciliation, segments, subscriptions
+from loyalty.models import ImportJob, Segment, Site
 
 # Celery's tasks are short; what is left is taken by the next one.
 _SECONDS = 20.0
@@ -77,3 +78,11 @@ def _go_on(job: ImportJob, fence: int) -> None:
     """Wake the next worker where there is more to do. One that waits for another import is woken by `resume_jobs`."""
     if job.state == ImportJob.State.PENDING and job.fence > fence:
         wake(_IMPORT_TASKS[job.phase], job.pk)
+
+
+@shared_task(name="loyalty.tasks.push_segment", **_LONG)
+def push_segment(segment_id: int, user_id: int) -> None:
+    """Hand a large segment to Attentive; what came of it stands on the segment."""
+    segment = Segment.objects.select_related("site").filter(pk=segment_id).first()
+    if segment is not None:
+        segments.push_to_attentive(segment, get_user_model().objects.filter(pk=user_id).first())

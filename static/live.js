@@ -1,6 +1,7 @@
 /* Shows what a form would give while it is being filled in: a text's parts, a preview, a segment's counts. A form with
    data-live="ADDRESS" data-live-target="ID" is posted there a moment after each change, and the HTML that comes back
-   (made by the same code that saves) replaces the content of the target. Without it the form's Update button does. */
+   (made by the same code that saves) replaces the content of the target. Without it the form's Update button does.
+   With data-live-now it asks once as the page opens. */
 "use strict";
 
 for (const form of document.querySelectorAll("form[data-live]")) {
@@ -23,4 +24,5 @@ for (const form of document.querySelectorAll("form[data-live]")) {
   };
   form.addEventListener("input", later);
   form.addEventListener("change", later);
+  if ("liveNow" in form.dataset) ask();
 }

@@ -21,11 +21,10 @@ from django.utils.translation import gettext_lazy
 from attentive_integration.markup import STATE_LOOKS, ago, email_text, number, phone_text, pill_for_state
 from attentive_integration.phones import spellings
 from loyalty import subscriptions
+from loyalty.admin.base import SiteChangeList, SiteScopedAdmin
+from loyalty.admin.waiting import duration as words_of
 from loyalty.models import AccessToken, Breaker, Consent, ConsentEvent, Member, Site
 from loyalty.permissions import Right, can, chosen_site
-
-from .base import SiteChangeList, SiteScopedAdmin
-from .waiting import duration as words_of
 
 State, Channel = Consent.State, Consent.Channel
 _MOST_SITES = 200

@@ -6,10 +6,9 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from loyalty.admin.import_pages import delimiters, encodings
 from loyalty.models import ImportJob, Site
 from loyalty.rows import MAX_BYTES
-
-from .import_pages import delimiters, encodings
 
 Kind = ImportJob.Kind
 

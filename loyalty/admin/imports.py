@@ -21,6 +21,10 @@ from django.utils.translation import gettext_lazy
 from attentive_integration.markup import ago, number
 from attentive_integration.wake import wake
 from loyalty import audit, imports
+from loyalty.admin import import_pages as pages
+from loyalty.admin.base import ActionRefused, ObjectAction, SiteScopedAdmin
+from loyalty.admin.import_forms import ConflictForm, DialectForm, SubscribeForm, UploadForm
+from loyalty.admin.waiting import duration, worker_silence
 from loyalty.import_steps import (
     ask_again,
     ask_check,
@@ -34,11 +38,6 @@ from loyalty.models import ImportIssue, ImportJob, Site
 from loyalty.permissions import Right, can, chosen_site, sites_where
 from loyalty.rejects import write_issues
 from loyalty.rows import Dialect, ImportRefused
-
-from . import import_pages as pages
-from .base import ActionRefused, ObjectAction, SiteScopedAdmin
-from .import_forms import ConflictForm, DialectForm, SubscribeForm, UploadForm
-from .waiting import duration, worker_silence
 
 State, Phase, Kind = ImportJob.State, ImportJob.Phase, ImportJob.Kind
 _KIND_WORDS = {

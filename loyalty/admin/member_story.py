@@ -12,9 +12,8 @@ from django.utils.translation import gettext as _
 
 from attentive_integration.markup import STATE_LOOKS, number, pill_for_state
 from loyalty import consent
+from loyalty.admin.consents import ledger_entry
 from loyalty.models import Consent, ConsentEvent, Member
-
-from .consents import ledger_entry
 
 # Entries that the page shows, and rows that are read of each kind for them.
 MOST = 60

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -16,11 +17,10 @@ from django.utils.translation import gettext_lazy, ngettext
 from attentive_integration.markup import ago, number, phone_text, pill, state_pill
 from attentive_integration.phones import PhoneError
 from loyalty import audit, consent, eligibility, member_search, subscriptions
+from loyalty.admin.base import ActionRefused, ObjectAction, SiteChangeList, SiteScopedAdmin
+from loyalty.admin.member_story import story_of
 from loyalty.models import Consent, ImportJob, Member, Site
 from loyalty.permissions import Right, can, chosen_site
-
-from .base import ActionRefused, ObjectAction, SiteChangeList, SiteScopedAdmin
-from .member_story import story_of
 
 State = Consent.State
 # Members that one request takes out: Attentive hears of five a second.
@@ -205,6 +205,21 @@ class MemberAdmin(SiteScopedAdmin):
     ) -> tuple[QuerySet[Member], bool]:
         site = chosen_site(request)
         return member_search.search(queryset, search_term, site.default_country if site else "US"), False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        site = chosen_site(request)
+        query = f"?{urlencode({'site': site.site_id})}" if site else ""
+        links = []
+        if self.allows(request, Right.IMPORT):
+            links.append({"url": _page("importjob_add") + query, "label": _("Import"), "icon": "import"})
+        if site and self.allows(request, Right.EXPORT):
+            wanted = {"site": site.site_id, "kind": "MEMBERS", "tier": request.GET.get("tier", "")}
+            address = f"{_page('exportjob_add')}?{urlencode({key: v for key, v in wanted.items() if v})}"
+            links.append({"url": address, "label": _("Export"), "icon": "export"})
+        context: dict[str, Any] = {"list_links": links}
+        if links and links[0]["icon"] == "import":
+            context |= {"empty_url": links[0]["url"], "empty_button": _("Import members")}
+        return super().changelist_view(request, {**context, **(extra_context or {})})
 
     @admin.display(description=gettext_lazy("phone"))
     def phone_shown(self, member: Any) -> str:

@@ -6,9 +6,10 @@ from django.contrib.auth.models import Permission, User
 from django.urls import reverse
 from django.utils import timezone
 
+from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent
-from loyalty.models import AuditEntry, Consent, Member, Site, SiteMembership
-from tests.factories import make_action, make_campaign, make_member, make_message, make_site, make_user
+from loyalty.models import AccessToken, AuditEntry, Consent, Member, Site, SiteMembership
+from tests.factories import make_action, make_campaign, make_member, make_message, make_site, make_token, make_user
 
 from .pages import MOST_QUERIES, browser, queries_of, text_of
 
@@ -142,6 +143,14 @@ def test_a_role_on_one_site_does_not_help_on_another(site: Site, other: Site) ->
     assert consent.state_of(site, mine.phone) == consent.state_of(other, theirs.phone) == State.UNKNOWN
 
 
+def test_unsubscribing_selected_members_tells_attentive_once_each(site: Site, sandbox: SandboxProcess) -> None:
+    make_token(site, AccessToken.Kind.ATTENTIVE_APP, "app-key-for-tests-1")
+    members = [make_member(site), make_member(site)]
+    done = browser(make_user(site)).post(LIST, chosen("unsubscribe_selected", *members, confirmed="1"), follow=True)
+    assert "2 members get no more texts" in text_of(done)
+    assert {consent.state_of(site, member.phone) for member in members} == {State.UNSUBSCRIBED}
+
+
 # --- One member -------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +220,14 @@ def test_buttons(site: Site, action: str, role: str, before: str | None, after: 
     assert consent.state_of(site, member.phone) == (before or State.UNKNOWN), "opening the question changes nothing"
     client.post(act(member, action))
     assert consent.state_of(site, member.phone) == (after or State.UNKNOWN)
+
+
+def test_checking_a_subscription_changes_nothing(site: Site, sandbox: SandboxProcess) -> None:
+    make_token(site, AccessToken.Kind.ATTENTIVE_APP, "app-key-for-tests-2")
+    member = make_member(site)
+    answer = browser(make_user(site, role=Role.SUPPORT)).post(act(member, "check"), follow=True)
+    assert "Attentive does not text" in text_of(answer)
+    assert not Consent.objects.exists()
 
 
 def test_checking_without_a_key_says_what_to_do(site: Site) -> None:
