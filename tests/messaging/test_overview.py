@@ -47,7 +47,7 @@ def test_queues_and_badges_know_their_age_and_their_tenant() -> None:
         make_action(member, recorded_at=now - timedelta(minutes=9))
         make_message(member, state="QUEUED", due_at=now - timedelta(minutes=3))
         make_message(member, state="QUEUED", due_at=now + timedelta(minutes=3))
-        make_message(member, state="UNKnowN")
+        make_message(member, state="UNKNOWN")
         make_consent(member, Consent.State.TO_ASK)
     scope = Site.objects.filter(pk=ours.pk).order_by()
     with CaptureQueriesContext(connection) as queries:
