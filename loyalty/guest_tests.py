@@ -18,7 +18,7 @@ from attentive_integration.http import ErrorKind, VendorError
 from attentive_integration.phones import masked
 from loyalty import audit, breakers, consent, tokens
 from loyalty.connection import ActivationRefused, Check, Code, Task, TaskState, note
-from loyalty.models import AccessToken, Consent, ConsentEvent, Site
+from loyalty.models import AccessToken, AuditEntry, Consent, ConsentEvent, Site
 from loyalty.models.scope import Someone
 
 Kind = AccessToken.Kind
@@ -113,15 +113,16 @@ def send_test_text(site: Site, phone: str, *, by: Someone = None) -> Check:
     secret = tokens.token_secret(site, Kind.ATTENTIVE_LEGACY)
     if not secret:
         raise ActivationRefused(_("A test text needs the legacy token. Enter it first."))
-    now = _begin(site, phone, by)
-    local = now.astimezone(ZoneInfo(site.time_zone))
+    now = timezone.now()
     body = _("Test from Loyalty SMS: the connection of %(client)s works. %(time)s") % {
-        "client": site.client_name, "time": local.strftime("%H:%M:%S"),
+        "client": site.client_name, "time": now.astimezone(ZoneInfo(site.time_zone)).strftime("%H:%M:%S"),
     }  # fmt: skip
+    body = body.replace("{", "(").replace("}", ")")
+    _begin(site, phone, body, now, by)
     client = AttentiveClient(legacy_token=secret, message_path=site.message_path)
     _wait(site, Kind.ATTENTIVE_LEGACY, "DEFAULT")
     try:
-        client.messages(to=phone, body=body.replace("{", "(").replace("}", ")"))
+        client.messages(to=phone, body=body)
     except VendorError as error:
         check = _of_text(site, phone, error)
     else:
@@ -134,9 +135,11 @@ def send_test_text(site: Site, phone: str, *, by: Someone = None) -> Check:
     return note(site, check, by=by, texted_at=now.isoformat())
 
 
-def _begin(site: Site, phone: str, by: Someone) -> datetime:
-    """Note that a text is about to leave; refuses a second one that follows too closely."""
-    now = timezone.now()
+def _begin(site: Site, phone: str, body: str, now: datetime, by: Someone) -> None:
+    """Note that this text is about to leave; refuses a second one that follows too closely.
+
+    A test text is no `Message`: the audit trail is its log.
+    """
     with transaction.atomic():
         row = Site.objects.select_for_update().get(pk=site.pk)
         kept: dict[str, Any] = row.checks.get(Task.ATTENTIVE_LEGACY) or {}
@@ -147,8 +150,13 @@ def _begin(site: Site, phone: str, by: Someone) -> datetime:
             )
         row.checks = {**row.checks, Task.ATTENTIVE_LEGACY: {**kept, "texted_at": now.isoformat()}}
         row.save(update_fields=["checks"])
-        audit.record("site.test_text", site=row, user=by, target=masked(phone))
-    return now
+        audit.record("site.test_text", site=row, user=by, target=masked(phone), new={"body": body})
+
+
+def sent_test_texts() -> set[tuple[str, str]]:
+    """Return every test text that may have gone out, of all sites, as (masked phone, body)."""
+    entries = AuditEntry.objects.filter(event="site.test_text").values_list("target", "new")
+    return {(target, new["body"]) for target, new in entries if isinstance(new, dict)}
 
 
 def _of_text(site: Site, phone: str, error: VendorError) -> Check:

@@ -94,14 +94,14 @@ class DashboardSite(AdminSite):
         }
 
 
-def _badges(request: HttpRequest, site: Site | None) -> dict[str, tuple[int, Any]]:
-    """Return what the sidebar counts beside its entries, by URL name: the number and what it is a number of."""
+def _badges(request: HttpRequest, site: Site | None) -> dict[str, tuple[int, str, Any]]:
+    """Return what the sidebar counts beside its entries, by URL name: number, tone, and of what it is the number."""
     scope = Site.objects.visible_to(request.user).order_by()
     counts = badges(scope.filter(pk=site.pk) if site else scope)
     return {
-        "loyalty_site_changelist": (counts.get("sites", 0), _("held")),
-        "loyalty_importjob_changelist": (counts.get("imports", 0), _("under way")),
-        "messaging_message_changelist": (counts.get("unknown", 0), _("not known")),
+        "loyalty_site_changelist": (counts.get("sites", 0), "bad", _("held")),
+        "loyalty_importjob_changelist": (counts.get("imports", 0), "info", _("under way")),
+        "messaging_message_changelist": (counts.get("unknown", 0), "warn", _("not known")),
     }
 
 

@@ -81,8 +81,10 @@ GROUPS = (
 )
 
 
-def navigation(request: HttpRequest, site: Site | None, badges: dict[str, tuple[int, Any]]) -> list[dict[str, Any]]:
-    """Return the sidebar's groups for this user and page; `badges` has (count, words) by URL name."""
+def navigation(
+    request: HttpRequest, site: Site | None, badges: dict[str, tuple[int, str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the sidebar's groups for this user and page; `badges` has (count, tone, words) by URL name."""
     match = request.resolver_match
     current = match.url_name or "" if match else ""
     query = f"?{urlencode({'site': site.site_id})}" if site else ""
@@ -96,11 +98,12 @@ def navigation(request: HttpRequest, site: Site | None, badges: dict[str, tuple[
                 address = reverse(f"admin:{entry.url_name}")
             except NoReverseMatch:
                 continue
-            badge, badge_text = badges.get(entry.url_name, (0, ""))
+            badge, tone, badge_text = badges.get(entry.url_name, (0, "", ""))
             entries.append(
                 {
                     "label": entry.label, "icon": entry.icon, "url": address + query, "is_child": entry.is_child,
-                    "is_current": current.startswith(entry.prefix), "badge": badge, "badge_text": badge_text,
+                    "is_current": current.startswith(entry.prefix), "badge": badge, "badge_tone": tone,
+                    "badge_text": badge_text,
                 }
             )  # fmt: skip
         if entries:

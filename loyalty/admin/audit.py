@@ -17,6 +17,7 @@ from loyalty.models import AuditEntry
 class AuditEntryAdmin(SiteScopedAdmin):
     list_display = ("when", "who", "site", "event", "target", "change")
     list_display_links = None
+    list_title = _("Audit")
     list_filter = ("event",)
     list_select_related = ("site",)
     search_fields = ("actor", "event", "target")

@@ -77,6 +77,9 @@ class SiteScopedAdmin(admin.ModelAdmin):
     save_on_top = False
     actions_on_bottom = False
 
+    # The heading of the list and the words on its add button, where the model's own names will not do.
+    list_title: str | Promise = ""
+    add_label: str | Promise = ""
     # What an empty list says; a page overrides the texts.
     empty_title: str | Promise = ""
     empty_text: str | Promise = ""
@@ -172,10 +175,16 @@ class SiteScopedAdmin(admin.ModelAdmin):
 
     # --- Pages ----------------------------------------------------------------------------------------------------
 
+    @property
+    def plural(self) -> str:
+        """What the rows are called, as a heading."""
+        return str(self.list_title) or str(self.opts.verbose_name_plural).capitalize()
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         context = {
-            "list_title": str(self.opts.verbose_name_plural).capitalize(),
-            "title": str(self.opts.verbose_name_plural).capitalize(),
+            "list_title": self.plural,
+            "title": self.plural,
+            "add_label": self.add_label,
             "lead": self.lead,
             "empty_title": self.empty_title,
             "empty_text": self.empty_text,
@@ -186,7 +195,7 @@ class SiteScopedAdmin(admin.ModelAdmin):
     def frame(self, request: HttpRequest, title: str, row: Any = None, **more: Any) -> dict[str, Any]:
         """Return the context of a page of this admin: the frame, the way back to the list, the row."""
         query = f"?{urlencode({'site': site.site_id})}" if (site := chosen_site(request)) else ""
-        crumbs = [(str(self.opts.verbose_name_plural).capitalize(), self.page_of("changelist") + query)]
+        crumbs = [(self.plural, self.page_of("changelist") + query)]
         if row is not None and str(row) != title:
             crumbs.append((str(row), self.object_url(row) + query))
         return {
@@ -202,7 +211,7 @@ class SiteScopedAdmin(admin.ModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
         context: dict[str, Any] = {
-            "breadcrumbs": [(str(self.opts.verbose_name_plural).capitalize(), self.page_of("changelist"))],
+            "breadcrumbs": [(self.plural, self.page_of("changelist"))],
             "show_save_and_add_another": False,
         }
         row = self.get_object(request, object_id) if object_id else None

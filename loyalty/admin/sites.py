@@ -56,6 +56,7 @@ class SiteAdmin(SiteScopedAdmin):
     search_help_text = gettext_lazy("Client or site ID")
     ordering = ("client_name", "pk")
     form = SiteSettingsForm
+    add_label = gettext_lazy("Connect a client")
     add_right = Right.ACTIVATE
     change_right = Right.ACTIVATE
     lead = gettext_lazy("One line for each client's loyalty program, and how its connection to Attentive stands.")

@@ -62,6 +62,8 @@ class MembershipForm(forms.ModelForm):
 @admin.register(SiteMembership)
 class SiteMembershipAdmin(SiteScopedAdmin):
     form = MembershipForm
+    list_title = gettext_lazy("Roles")
+    add_label = gettext_lazy("Give a role")
     fields = ("username", "site", "role")
     list_display = ("user", "site", "role_shown")
     list_filter = ("role",)
@@ -119,6 +121,7 @@ class PersonForm(UserChangeForm):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("label_suffix", "")
         super().__init__(*args, **kwargs)
         if "extra_rights" in self.fields:
             self.fields["extra_rights"].label_from_instance = (  # type: ignore[attr-defined]

@@ -228,6 +228,9 @@ def test_only_a_text_to_a_guest_proves_the_legacy_token(sandbox: SandboxProcess)
     assert guest_tests.send_test_text(site, GUEST).passed
     assert text_count(sandbox) == before + 1
     assert activation.check(site, "ATTENTIVE_LEGACY").passed
+    # The vendor's books show a text of which no message says anything; the audit trail does.
+    body = sandbox.ledger("MESSAGE")[-1]["body"]
+    assert ("+1 ••• ••• 0101", body) in guest_tests.sent_test_texts()
     # A second press of the button is the same press.
     with pytest.raises(ActivationRefused, match="seconds ago"):
         guest_tests.send_test_text(site, GUEST)

@@ -10,7 +10,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from loyalty import consent
+from attentive_integration.phones import masked
+from loyalty import audit, consent
 from loyalty.models import AccessToken, Consent, ConsentEvent, ExportJob, ImportJob, LoyaltyAction, SegmentMember
 from loyalty.models.segments import Segment
 from messaging import invariants
@@ -376,6 +377,14 @@ def test_a_text_accepted_twice_for_one_attempt(tmp_path: Path) -> None:
     attempt(message, 2, outcome="ACCEPTED", resent_by=make_user(message.site))
     attempt(message, 3, outcome="UNKNOWN", resent_by=make_user(message.site))
     assert compared(tmp_path, *[line(message)] * 3) == (3, 0, {})
+
+
+def test_a_test_text_of_an_activation_is_no_message(tmp_path: Path) -> None:
+    message = sound_message()
+    test_text = json.dumps({"kind": "MESSAGE", "to": message.to, "body": "Test from Loyalty SMS"})
+    assert compared(tmp_path, line(message), test_text)[2] == {"I4": {"accepted texts of which no message says so": 1}}
+    audit.record("site.test_text", site=message.site, target=masked(message.to), new={"body": "Test from Loyalty SMS"})
+    assert compared(tmp_path, line(message), test_text) == (1, 0, {})
 
 
 def test_an_accepted_message_without_a_line(tmp_path: Path) -> None:
