@@ -1,0 +1,67 @@
+"""From Home to a live site in a real Chromium, with five values on the clipboard: clicks are counted.
+
+Once with scripts and once without: the pages need none.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.browser.chromium import chromium
+from tests.installation import Installation
+
+pytestmark = pytest.mark.browser
+
+PASSWORD = "a long pass phrase"
+MOST_CLICKS = 10
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    with Installation() as running:
+        running.environment["DJANGO_SUPERUSER_PASSWORD"] = PASSWORD
+        running.manage("createsuperuser", "--no-input", "--username", "root", "--email", "root@example.com")
+        yield running
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_site_goes_live_within_ten_clicks(installation: Installation, javascript: bool) -> None:
+    company = "harbor" if javascript else "cedar"
+    guest = "+17705550101" if javascript else "+17705550102"
+    installation.sandbox.configure_company(company)
+    clicks = 0
+    troubles: list[str] = []
+    with chromium() as browser:
+        page: Any = browser.new_page(java_script_enabled=javascript)
+        page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+
+        def click(name: str, role: str = "button") -> None:
+            nonlocal clicks
+            clicks += 1
+            page.get_by_role("main").get_by_role(role, name=name, exact=True).first.click()
+
+        page.goto(f"{installation.url}/admin/")
+        page.fill("#id_username", "root")
+        page.fill("#id_password", PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+
+        click("Connect a client", "link")
+        for label, value in (
+            ("Client name *", f"{company.title()} Goods"), ("Site ID", f"10000{len(company)}"),
+            ("Access token or loyalty token", f"loyalty-{company}"), ("App key", f"app-{company}"),
+            ("Sign-up source ID", "132109"), ("Legacy token", f"legacy-{company}"), ("Guest phone", guest),
+        ):  # fmt: skip
+            page.get_by_label(label.removesuffix(" *"), exact=label == "Site ID").fill(value)
+        click("Save and test")
+        assert "4 of 5 tasks passed" in page.inner_text("main")
+        click("1. Subscribe it")
+        click("2. Send a test text")
+        assert "All is green" in page.inner_text("main")
+        click("Go live", "link")
+        click("Go live")
+        assert "is live." in page.inner_text("main")
+    assert clicks <= MOST_CLICKS
+    assert troubles == []
+    assert any("Test from Loyalty SMS" in text for text in installation.sandbox.texts(company, guest))
