@@ -240,7 +240,8 @@ class AnnexCloudClient:
                 method,
                 url,
                 token=token,
-                headers={"X-AnnexCloud-Site": self._site_id},
+                # Annex Cloud wants the content type on every call, those without a body too.
+                headers={"X-AnnexCloud-Site": self._site_id, "Content-Type": "application/json"},
                 raw_body=body,
                 side_effect=side_effect,
                 vendor="Annex Cloud",

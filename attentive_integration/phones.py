@@ -81,6 +81,11 @@ def country_of(e164: str) -> str:
     return (phonenumbers.region_code_for_number(number) or "") if number else ""
 
 
+def is_country(code: object) -> bool:
+    """Say whether this is the two-letter code of a country that has phones, in capitals."""
+    return isinstance(code, str) and code in phonenumbers.SUPPORTED_REGIONS
+
+
 def country_name(code: str) -> str:
     """Return the English name of a two-letter country, or the code when it has none."""
     return _COUNTRY_NAMES.get(code, code)

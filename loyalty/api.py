@@ -15,7 +15,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from ninja import NinjaAPI, Schema, Status
-from ninja.errors import HttpError
+from ninja.errors import AuthenticationError, HttpError
 from ninja.security import HttpBearer
 
 from attentive_integration.annex_cloud import AccessTokenError, decode_access_token
@@ -135,7 +135,7 @@ def _items(request: HttpRequest) -> list[Any]:
             400, _("The body is not valid JSON. Send one object or an array of objects, in UTF-8.")
         ) from None
     items = parsed if isinstance(parsed, list) else [parsed]
-    if not all(isinstance(item, dict) for item in items):
+    if not isinstance(parsed, dict | list):
         raise HttpError(400, _("Send one JSON object or an array of objects."))
     if len(items) > MAX_ITEMS:
         raise HttpError(413, _("The array has %(n)d items; at most 1,000 are taken at a time.") % {"n": len(items)})
@@ -184,11 +184,18 @@ def post_members(request: HttpRequest, site_id: str) -> Status[Any]:
     return Status(202, {"results": results})
 
 
-def _echo(item: dict[str, Any], name: str) -> str | None:
-    value = item.get(name)
+def _echo(item: Any, name: str) -> str | None:
+    value = item.get(name) if isinstance(item, dict) else None
     return None if value is None else str(value)[:200]
 
 
 @api.exception_handler(HttpError)
 def _problem(request: HttpRequest, error: HttpError) -> HttpResponse:
     return api.create_response(request, {"detail": str(error)}, status=error.status_code)
+
+
+@api.exception_handler(AuthenticationError)
+def _not_let_in(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+    # One sentence for every cause: an answer must not tell a stranger which part was wrong.
+    sentence = _("This token does not open this site. Send the site's Annex Cloud access token or an ingest key of it.")
+    return api.create_response(request, {"detail": sentence}, status=401)

@@ -15,7 +15,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from attentive_integration.attentive import EVENT_TYPE_REFUSES
-from attentive_integration.phones import PhoneError, to_e164
+from attentive_integration.phones import PhoneError, is_country, to_e164
 from loyalty import activation, audit, segments, tokens
 from loyalty.models import AccessToken, ActionType, Segment, SignUpSource, Site
 from loyalty.models.scope import Someone, known_user
@@ -26,6 +26,7 @@ _SITE_FIELDS = (
     "client_name", "default_country", "allowed_countries", "time_zone", "state", "message_path", "company_name",
     "company_domain", "sms_prefix", "subscribe_email", "notes",
 )  # fmt: skip
+_TEXT_FIELDS = set(_SITE_FIELDS) - {"allowed_countries", "subscribe_email"}
 _OTHER_FIELDS = (
     "site_id", "quiet_hours", "caps", "guest_phones", "webhook_signing_key", "tokens", "sign_up_sources",
     "action_types", "campaigns", "segments",
@@ -51,6 +52,7 @@ def create_site(spec: Any, *, by: Someone = None, actor: str = "create_site") ->
 
     Raises `SpecError` and makes nothing when any part is wrong.
     """
+    _refuse_unstorable(spec)
     fields = _object(spec, _("The file"), (*_SITE_FIELDS, *_OTHER_FIELDS), required=("site_id", "client_name"))
     site = _site(fields)
     for kind, secret in _secrets(fields):
@@ -125,7 +127,12 @@ def _plain(value: Any) -> Any:
 
 
 def _site(fields: Mapping[str, Any]) -> Site:
-    site = Site(site_id=str(fields["site_id"]), **{name: fields[name] for name in _SITE_FIELDS if name in fields})
+    # Null says nothing: it is as if the field were left out.
+    given = {name: fields[name] for name in _SITE_FIELDS if fields.get(name) is not None}
+    for name in _TEXT_FIELDS & set(given):
+        if not isinstance(given[name], str):
+            raise SpecError(_("“%(field)s” must be text.") % {"field": name})
+    site = Site(site_id=str(fields["site_id"]), **given)
     if Site.objects.filter(site_id=site.site_id).exists():
         raise SpecError(_("The site %(site)s exists already. Change it on its page.") % {"site": site.site_id})
     if "quiet_hours" in fields:
@@ -138,8 +145,10 @@ def _site(fields: Mapping[str, Any]) -> Site:
         except ValueError as error:
             raise SpecError(f"{name}: {error}") from None
     countries = site.allowed_countries
-    if not isinstance(countries, list) or not all(isinstance(code, str) and len(code) == 2 for code in countries):
+    if not isinstance(countries, list) or not all(is_country(code) for code in countries):
         raise SpecError(_('“allowed_countries” must be a list of two-letter codes such as ["US", "CA"].'))
+    if not is_country(site.default_country):
+        raise SpecError(_("“default_country” must be a two-letter code such as US."))
     try:
         site.guest_phones = [
             to_e164(str(phone), site.default_country, countries) for phone in _list(fields, "guest_phones")
@@ -158,8 +167,8 @@ def _this_second() -> datetime:
 
 
 def _secrets(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    given = fields.get("tokens") or {}
-    found = _object(given, "tokens", tuple(AccessToken.Kind.values))
+    given = fields.get("tokens")
+    found = _object({} if given is None else given, "tokens", tuple(AccessToken.Kind.values))
     if fields.get("webhook_signing_key") is not None:
         found = {**found, AccessToken.Kind.WEBHOOK_SIGNING: fields["webhook_signing_key"]}
     for kind, secret in found.items():
@@ -238,6 +247,22 @@ def _check_content(campaign: Campaign, content: Mapping[str, str]) -> None:
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
+
+
+def _refuse_unstorable(value: Any) -> None:
+    """Refuse text that a database cannot hold, wherever it stands in the object."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_unstorable(key)
+            _refuse_unstorable(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_unstorable(inner)
+    elif isinstance(value, str) and ("\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value)):
+        raise SpecError(
+            _("“%(text)s” holds a character that cannot be stored. Remove it.")
+            % {"text": value.encode(errors="replace").decode().replace("\0", "?")[:60]}
+        )
 
 
 def _object(value: Any, where: str, known: tuple[str, ...], required: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -75,6 +75,13 @@ def test_what_is_left_out_has_its_default_and_null_means_none() -> None:
         ({"caps": [{"hours": 0, "messages": 1}]}, "caps"),
         ({"guest_phones": ["12"]}, "guest_phones"),
         ({"allowed_countries": "US"}, "allowed_countries"),
+        ({"allowed_countries": ["XX"]}, "allowed_countries"),
+        ({"default_country": "ZZ"}, "default_country"),
+        ({"default_country": 1}, "default_country"),
+        ({"sms_prefix": 4}, "sms_prefix"),
+        ({"client_name": "a\0b"}, "stored"),
+        ({"client_name": "a\ud800b"}, "stored"),
+        ({"tokens": []}, "tokens"),
         ({"campaigns": [{"name": "A", "action_type": "109", "body": "Hi {{ frist_name }}"}]}, "first_name"),
         ({"campaigns": [{"name": "A", "action_type": "109", "body": "Hi {x}"}]}, "A"),
         ({"campaigns": [{"name": "A", "action_type": "109", "body": "Hi", "state": "ON"}]}, "state"),
@@ -91,6 +98,15 @@ def test_a_wrong_part_refuses_the_whole_and_names_itself(changes: dict[str, Any]
         create_site(spec(**changes))
     assert not Site.objects.exists()
     assert not AccessToken.objects.exists()
+
+
+def test_null_is_as_left_out_where_it_means_nothing_else() -> None:
+    nothing = dict.fromkeys(
+        ["default_country", "time_zone", "state", "message_path", "tokens", "campaigns", "segments"]
+    )
+    create_site({"site_id": "78", "client_name": "Least", **nothing})
+    site = Site.objects.get()
+    assert (site.default_country, site.state, site.message_path) == ("US", "DRAFT", "/1/messages")
 
 
 def test_a_site_is_made_once() -> None:
