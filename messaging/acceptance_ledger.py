@@ -190,14 +190,18 @@ _UNSAID = (
     + _LINES
     + """ g WHERE NOT EXISTS (
     SELECT 1 FROM {message} m
-    WHERE m.{to} = g.phone AND m.{body} = g.body AND m.{state} IN ('ACCEPTED', 'UNKNOWN', 'SENDING')
+    WHERE m.{to} = g.phone AND m.{body} = g.body AND (m.{state} IN ('ACCEPTED', 'UNKNOWN', 'SENDING') OR EXISTS (
+        SELECT 1 FROM {attempt} a WHERE a.message_id = m.id AND a.outcome IN ('ACCEPTED', 'UNKNOWN')
+    ))
 )
 """
 )
 
 
 def _lines_without_message(table: dict[str, str]) -> int:
-    """Count accepted texts of which no message says ACCEPTED, UNKNOWN or SENDING, or that it was ordered again.
+    """Count accepted texts of which neither a message (ACCEPTED, UNKNOWN, SENDING) nor an attempt says so.
+
+    An attempt may say so alone where a person ordered the text again and the person has opted out meanwhile.
 
     Left out are tests to the guests of a site, which are no messages, and people who were erased since.
     """

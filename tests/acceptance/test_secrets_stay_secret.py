@@ -95,7 +95,7 @@ def test_no_canary_comes_out(installation: Installation, broker: EmbeddedBroker)
         run("run_campaigns", "--json")
     assert act(9) == 202
     run("run_campaigns", "--json")
-    assert len(installation.sandbox.ledger("MESSAGE")) >= 2
+    assert installation.sandbox.ledger("MESSAGE")
     installation.sandbox.add_fault("/v1", "status", status=500, times=None)
     run("unsubscribe_member", "--site", "1000001", PHONE, "--json")
     run("check_sites", "--json")
