@@ -30,13 +30,16 @@ def ask(site: Site, wanted: Iterable[str]) -> list[Answer]:
         client = tokens.attentive_client(site)
     except tokens.TokenMissing as missing:
         return [Answer(phone, None, str(missing)) for phone in wanted]
+    # The pace that all calls with this key share, in every process.
+    secret = tokens.token_secret(site, AccessToken.Kind.ATTENTIVE_APP) or ""
+    pace = f"{tokens.pace_key(secret)}:DEFAULT"
     answers: list[Answer] = []
     refused = ""
     for phone in wanted:
         if refused:
             answers.append(Answer(phone, None, refused))
             continue
-        rate_limit.acquire(f"{site.uuid}:{AccessToken.Kind.ATTENTIVE_APP}:DEFAULT", settings.RATE_LIMITS["DEFAULT"])
+        rate_limit.acquire(pace, settings.RATE_LIMITS["DEFAULT"])
         try:
             eligible = client.get_lists(phone=phone).is_eligible("MARKETING", "TEXT")
         except VendorError as error:

@@ -10,6 +10,7 @@ from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
 from django.utils.translation import gettext_lazy as _
 
+from attentive_integration.dashboard.erasing import erase_member
 from attentive_integration.dashboard.home import home
 from attentive_integration.dashboard.navigation import navigation
 from attentive_integration.dashboard.search import search
@@ -43,6 +44,9 @@ class DashboardSite(AdminSite):
                 "loyalty/site/<int:object_id>/overview/",
                 self.admin_view(self.page(overview)),
                 name="loyalty_site_overview",
+            ),
+            path(
+                "loyalty/member/<int:object_id>/erase/", self.admin_view(self.page(erase_member)), name="erase_member"
             ),
             path("search/", self.admin_view(self.page(search)), name="search"),
             path("system/", self.admin_view(self.page(system)), name="system"),

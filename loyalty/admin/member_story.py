@@ -13,7 +13,8 @@ from django.utils.translation import gettext as _
 from attentive_integration.markup import STATE_LOOKS, number, pill_for_state
 from loyalty import consent
 from loyalty.admin.consents import ledger_entry
-from loyalty.models import Consent, ConsentEvent, Member
+from loyalty.models import Consent, ConsentEvent, Member, MemberChange
+from loyalty.resources import MemberResource
 
 # Entries that the page shows, and rows that are read of each kind for them.
 MOST = 60
@@ -66,6 +67,7 @@ def story_of(member: Member, *, whole: bool) -> Story:
             }
         )
     entries = [*_consent_entries(events), *_action_entries(member), *_message_entries(member, whole=whole)]
+    entries.extend(_import_entries(member))
     entries.extend(_birth_entries(member))
     entries.sort(key=lambda entry: entry["at"], reverse=True)
     return Story(
@@ -124,11 +126,24 @@ def _message_url(pk: int) -> str:
         return ""
 
 
+def _import_entries(member: Member) -> Iterator[dict[str, Any]]:
+    """Which fields later imports changed in the member."""
+    changes = MemberChange.objects.filter(member=member).select_related("job").order_by("-pk")[: MOST + 1]
+    for change in changes:
+        columns = MemberResource.fields
+        labels = [str(columns[name].label) if name in columns else name.replace("_", " ") for name in change.changes]
+        title = _("Changed by the import of %(file)s") % {"file": change.job.file_name}
+        entry = _entry("calm", "import", title, ", ".join(labels), change.job.ended_at or change.job.created_at)
+        entry["url"] = reverse("admin:loyalty_importjob_change", args=[change.job_id])
+        yield entry
+
+
 def _birth_entries(member: Member) -> Iterator[dict[str, Any]]:
     job = member.created_by_import
     if job is not None:
         title = _("Imported from %(file)s") % {"file": job.file_name}
-        yield _entry("calm", "import", title, _("line by line, import #%(pk)s") % {"pk": job.pk}, member.created_at)
+        entry = _entry("calm", "import", title, _("import #%(pk)s") % {"pk": job.pk}, member.created_at)
+        yield {**entry, "url": reverse("admin:loyalty_importjob_change", args=[job.pk])}
     else:
         yield _entry("calm", "user", _("Became known to us"), "", member.created_at)
 

@@ -1,3 +1,4 @@
+import io
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from attentive_integration.sandbox.process import SandboxProcess
-from loyalty import consent
+from loyalty import consent, imports
 from loyalty.models import AccessToken, AuditEntry, Consent, Member, Site, SiteMembership
 from tests.factories import make_action, make_campaign, make_member, make_message, make_site, make_token, make_user
 
@@ -151,6 +152,19 @@ def test_unsubscribing_selected_members_tells_attentive_once_each(site: Site, sa
     assert {consent.state_of(site, member.phone) for member in members} == {State.UNSUBSCRIBED}
 
 
+def test_a_small_selection_is_downloaded_as_a_safe_spreadsheet(site: Site, other: Site) -> None:
+    named = make_member(site, phone="+17705550101", first_name="=1+1", tier="Gold")
+    theirs = make_member(other)
+    answer = browser(make_user(site)).post(LIST, chosen("download_selected", named, theirs))
+    content = answer.content.decode("utf-8-sig")
+    assert "attachment" in answer["Content-Disposition"] and "no-store" in answer["Cache-Control"]
+    assert content.startswith("phone,email,external_id") and "\r\n'+17705550101," in content and ",'=1+1," in content
+    assert len(content.splitlines()) == 2, "another tenant's member is no part of it"
+    assert AuditEntry.objects.get(event="members.downloaded").site == site
+    support = browser(make_user(site, role=Role.SUPPORT)).post(LIST, chosen("download_selected", named), follow=True)
+    assert b"17705550101" not in support.content
+
+
 # --- One member -------------------------------------------------------------------------------------------------------
 
 
@@ -234,3 +248,34 @@ def test_checking_without_a_key_says_what_to_do(site: Site) -> None:
     member = make_member(site)
     answer = browser(make_user(site)).post(act(member, "check"), follow=True)
     assert "has no Attentive app key yet" in text_of(answer)
+
+
+def test_what_imports_did_stands_in_the_story(site: Site) -> None:
+    jobs = []
+    for tier in ("Silver", "Gold"):
+        file = io.BytesIO(f"phone,tier\n+17705550101,{tier}\n".encode())
+        jobs.append(imports.start_import(site, file, f"{tier}.csv"))
+        imports.set_mapping(jobs[-1], imports.propose_mapping(jobs[-1]))
+        imports.run_import(jobs[-1])
+    answer = browser(make_user(site)).get(page(Member.objects.get()))
+    assert "Imported from Silver.csv" in text_of(answer)
+    assert "Changed by the import of Gold.csv" in text_of(answer)
+    assert all(f"/admin/loyalty/importjob/{job.pk}/change/" in answer.content.decode() for job in jobs)
+
+
+def test_erasing_asks_first_and_is_for_admins(site: Site, other: Site) -> None:
+    member, theirs = make_member(site, phone="+17705550101", first_name="Ada"), make_member(other)
+    address = reverse("admin:erase_member", args=[member.pk])
+    for role in (Role.SUPPORT, Role.MANAGER, Role.DEVELOPER):
+        client = browser(make_user(site, role=role))
+        assert address not in client.get(page(member)).content.decode()
+        assert client.post(address).status_code == 403
+    client = browser(make_user(site, role=Role.ADMIN))
+    assert client.post(reverse("admin:erase_member", args=[theirs.pk])).status_code == 404
+    assert address in client.get(page(member)).content.decode()
+    assert "cannot be undone" in text_of(client.get(address))
+    assert consent.state_of(site, member.phone) == State.UNKNOWN, "the question erases nobody"
+    answer = client.post(address, follow=True)
+    assert "The person is erased" in text_of(answer)
+    assert consent.state_of(site, "+17705550101") == State.ERASED
+    assert not Member.objects.filter(phone="+17705550101").exists()
