@@ -24,6 +24,8 @@ from loyalty.models.scope import Someone
 Kind = AccessToken.Kind
 State = Consent.State
 Source = ConsentEvent.Source
+# What the audit trail calls a test text of an activation, and one of a campaign's text.
+TEST_TEXT, CAMPAIGN_TEST_TEXT = "site.test_text", "campaign.test_text"
 # Two presses of the button within this time are one.
 _PAUSE = timedelta(seconds=30)
 
@@ -150,12 +152,12 @@ def _begin(site: Site, phone: str, body: str, now: datetime, by: Someone) -> Non
             )
         row.checks = {**row.checks, Task.ATTENTIVE_LEGACY: {**kept, "texted_at": now.isoformat()}}
         row.save(update_fields=["checks"])
-        audit.record("site.test_text", site=row, user=by, target=masked(phone), new={"body": body})
+        audit.record(TEST_TEXT, site=row, user=by, target=masked(phone), new={"body": body})
 
 
 def sent_test_texts() -> set[tuple[str, str]]:
     """Return every test text that may have gone out, of all sites, as (masked phone, body)."""
-    entries = AuditEntry.objects.filter(event="site.test_text").values_list("target", "new")
+    entries = AuditEntry.objects.filter(event__in=[TEST_TEXT, CAMPAIGN_TEST_TEXT]).values_list("target", "new")
     return {(target, new["body"]) for target, new in entries if isinstance(new, dict)}
 
 

@@ -159,7 +159,7 @@ def save_content(campaign: Campaign, content: Mapping[str, str], *, by: Someone 
     Raises `CampaignRefused` when a placeholder is unknown, a brace is left, or an address cannot be sent.
     """
     _require_content(campaign, content)
-    stored = Campaign.objects.select_for_update().select_related("version").get(pk=campaign.pk)
+    stored = Campaign.objects.select_for_update(of=("self",)).select_related("version").get(pk=campaign.pk)
     wanted = {name: content.get(name, "") for name in CONTENT_FIELDS}
     if stored.version is not None and content_of(stored.version) == wanted:
         return stored.version

@@ -12,12 +12,12 @@ from attentive_integration.http import ErrorKind, VendorError
 from attentive_integration.phones import masked
 from attentive_integration.secrets import SecretUnreadable
 from loyalty import audit, consent, stops, tokens
+from loyalty.guest_tests import CAMPAIGN_TEST_TEXT as TEST_TEXT
 from loyalty.models import AccessToken, AuditEntry, Consent, Site
 from loyalty.models.scope import Someone
 from messaging.campaigns import CampaignRefused
 from messaging.models import Campaign
 
-_EVENT = "campaign.test_text"
 # The same test to the same phone is not sent twice within this time: it is a double click.
 _DOUBLE_CLICK = timedelta(seconds=20)
 _OPTED_OUT = (Consent.State.UNSUBSCRIBED, Consent.State.BLOCKED, Consent.State.ERASED)
@@ -43,7 +43,7 @@ def send_guest_text(campaign: Campaign, body: str, phone: str, *, by: Someone) -
             )
             % {"site": site.client_name}
         )
-    _record_once(campaign, phone, by)
+    _record_once(campaign, body, phone, by)
     rate_limit.acquire(f"{tokens.pace_key(secret)}:DEFAULT", settings.RATE_LIMITS["DEFAULT"])
     version = campaign.version
     try:
@@ -78,10 +78,11 @@ def _require_allowed(campaign: Campaign, phone: str) -> None:
 
 
 @transaction.atomic
-def _record_once(campaign: Campaign, phone: str, by: Someone) -> None:
+def _record_once(campaign: Campaign, body: str, phone: str, by: Someone) -> None:
     Site.objects.select_for_update().get(pk=campaign.site_id)
-    target = f"{campaign.name[:150]} → {masked(phone)}"
     since = timezone.now() - _DOUBLE_CLICK
-    if AuditEntry.objects.filter(event=_EVENT, site=campaign.site, target=target, at__gte=since).exists():
+    earlier = AuditEntry.objects.filter(event=TEST_TEXT, site=campaign.site, target=masked(phone), at__gte=since)
+    if earlier.filter(new__campaign=campaign.name).exists():
         raise CampaignRefused(_("This test text was sent a moment ago. Wait 20 seconds to send it once more."))
-    audit.record(_EVENT, site=campaign.site, user=by, target=target, new=str(campaign.version or ""))
+    said = {"campaign": campaign.name, "version": str(campaign.version or ""), "body": body}
+    audit.record(TEST_TEXT, site=campaign.site, user=by, target=masked(phone), new=said)

@@ -42,7 +42,7 @@ def support_bundle(message: Message, attempts: list[SendAttempt], version: str) 
 def without_phone(answer: str, phone: str) -> str:
     """Return a vendor's answer with the phone (E.164) shortened in every spelling, and other addresses too."""
     spelled = r"[ .()-]*".join(re.escape(digit) for digit in phone[-10:])
-    return mask(re.sub(rf"\+?\d{0, 3}[ .(-]*{spelled}", masked(phone), answer))
+    return mask(re.sub(rf"(?:\+?\d{{1,3}}[ .-]*)?\(?{spelled}", masked(phone), answer))
 
 
 def _at(moment: datetime | None) -> str:
