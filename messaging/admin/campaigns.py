@@ -94,7 +94,7 @@ class CampaignAdmin(SiteScopedAdmin):
         now = timezone.now()
         # The week's texts belong to actions from this one on; the index of the site's newest actions finds it.
         since = LoyaltyAction.objects.filter(site=OuterRef(OuterRef("site")), recorded_at__gte=now - _RECENT)
-        first = since.order_by("recorded_at").values("pk")[:1]
+        first = since.order_by("recorded_at", "pk").values("pk")[:1]
         texts = Message.objects.filter(campaign=OuterRef("pk"))
         sent = texts.filter(action__gte=Subquery(first), sent_at__gte=now - timedelta(days=7)).order_by()
         return rows.annotate(week=CountOf(sent), latest=LatestOf(texts.order_by("-action"), "sent_at", _NEWEST))

@@ -1,9 +1,11 @@
 """The campaign pages: from a text to a live campaign, with a preview that saves nothing and rights that hold."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty.models import Site, SiteMembership
@@ -228,9 +230,14 @@ def test_the_test_page_texts_a_guest_after_showing_the_text(sandbox: SandboxProc
 
 def test_the_list_counts_the_weeks_texts(client: Any, site: Site) -> None:
     campaign = make_campaign(site, name="Counted")
-    message = make_message(make_member(site), campaign, state="ACCEPTED")
-    Message.objects.filter(pk=message.pk).update(sent_at=message.created_at)
-    make_message(make_member(site), campaign)
+    now = timezone.now()
+    # Actions of one file are recorded in the same moment.
+    member = make_member(site)
+    actions = [make_action(member, recorded_at=now - timedelta(hours=1)) for _number in range(3)]
+    for action in actions:
+        make_message(member, campaign, action=action, state="ACCEPTED", sent_at=now)
+    make_message(member, campaign)
+    make_message(member, campaign, state="ACCEPTED", sent_at=now - timedelta(days=8))
     answer = client.get(reverse("admin:messaging_campaign_changelist"))
     (row,) = answer.context["cl"].result_list
-    assert (row.week, row.latest) == (1, message.created_at)
+    assert (row.week, row.latest) == (3, now)
