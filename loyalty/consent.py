@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from attentive_integration import phones
@@ -377,6 +378,33 @@ def mark_to_ask(
         batch_size=1000,
     )  # fmt: skip
     return len(unknown)
+
+
+@transaction.atomic
+def take_back(site: Site, numbers: Sequence[str], *, evidence: str) -> int:
+    """Take phones out of the subscribe queue again that an import put there and nobody touched since; return how many.
+
+    `evidence` is what the import gave to `mark_to_ask`.
+    """
+    now = timezone.now()
+    waiting = Consent.objects.filter(site=site, channel=Channel.TEXT, address__in=numbers, state=State.TO_ASK)
+    last_event = ConsentEvent.objects.filter(consent=OuterRef("pk")).order_by("-pk")
+    untouched = waiting.select_for_update().annotate(
+        last_source=Subquery(last_event.values("source")[:1]), last_evidence=Subquery(last_event.values("evidence")[:1])
+    )
+    ids = [row.pk for row in untouched if row.last_source == Source.IMPORT and row.last_evidence == evidence]
+    Consent.objects.filter(pk__in=ids).update(state=State.UNKNOWN, updated_at=now)
+    ConsentEvent.objects.bulk_create(
+        [
+            ConsentEvent(
+                consent_id=pk, from_state=State.TO_ASK, to_state=State.UNKNOWN, source=Source.IMPORT, recorded_at=now,
+                evidence=evidence,
+            )
+            for pk in ids
+        ],
+        batch_size=1000,
+    )  # fmt: skip
+    return len(ids)
 
 
 @transaction.atomic

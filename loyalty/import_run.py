@@ -31,6 +31,7 @@ from loyalty.rows import Dialect, ImportRefused, slices
 State = ImportJob.State
 Phase = ImportJob.Phase
 Kind = ImportIssue.Kind
+ENDED = (State.COMPLETE, State.CANCELLED, State.FAILED)
 COUNTERS = ("created", "updated", "unchanged", "duplicate", "rejected")
 
 _LEASE = timedelta(seconds=60)
@@ -41,20 +42,21 @@ _EXAMPLES = 5
 T = TypeVar("T")
 
 
-class _LeaseLost(Exception):
+class LeaseLost(Exception):
     """Another worker has taken the job over."""
 
 
 def due_jobs() -> QuerySet[Any]:
     """Return the jobs that a worker should run: asked for, or left by a worker whose lease has run out."""
-    asked = Q(state=State.PENDING, phase__in=(Phase.CHECK, Phase.IMPORT))
+    asked = Q(state=State.PENDING, phase__in=(Phase.CHECK, Phase.IMPORT, Phase.UNDO))
     return ImportJob.objects.filter(asked | Q(state=State.RUNNING, lease_until__lt=timezone.now())).order_by("pk")
 
 
 def job_ahead(job: ImportJob) -> ImportJob | None:
     """Return the import of the same site that this one has to wait for, None when it may run."""
-    others = ImportJob.objects.filter(site=job.site_id, phase=Phase.IMPORT, state=State.RUNNING).exclude(pk=job.pk)
-    return next((other for other in others.order_by("pk") if not _is_left(other)), None)
+    writing = ImportJob.objects.filter(site=job.site_id, phase__in=(Phase.IMPORT, Phase.UNDO), state=State.RUNNING)
+    others = writing.exclude(pk=job.pk)
+    return next((other for other in others.order_by("pk") if not is_left(other)), None)
 
 
 def check_import(job: ImportJob, *, deadline: float | None = None) -> ImportJob:
@@ -62,7 +64,7 @@ def check_import(job: ImportJob, *, deadline: float | None = None) -> ImportJob:
 
     Ends as COMPLETE in the phase CHECK. With a `deadline` (time.monotonic()) it may end PENDING, to be called again.
     """
-    return _run(job, Phase.CHECK, deadline=deadline, waiting=None)
+    return run_phase(job, Phase.CHECK, partial(_work_through, deadline=deadline, write=False))
 
 
 def run_import(
@@ -73,12 +75,19 @@ def run_import(
     Two imports of one site never overlap: with `waiting`, that is called once with the other job and this one waits;
     without it the job stays PENDING. With a `deadline` (time.monotonic()) it may end PENDING, to be called again.
     """
-    return _run(job, Phase.IMPORT, deadline=deadline, waiting=waiting)
+    work = partial(_work_through, deadline=deadline, write=True)
+    return run_phase(job, Phase.IMPORT, work, deadline=deadline, waiting=waiting)
 
 
-def _run(
-    job: ImportJob, phase: str, *, deadline: float | None, waiting: Callable[[ImportJob], None] | None
+def run_phase(
+    job: ImportJob,
+    phase: str,
+    work: Callable[[ImportJob], None],
+    *,
+    deadline: float | None = None,
+    waiting: Callable[[ImportJob], None] | None = None,
 ) -> ImportJob:
+    """Own the job for a phase and do its work, when it may run; return the job as it stands then."""
     said = False
     while not _claim(job, phase):
         job.refresh_from_db()
@@ -89,22 +98,22 @@ def _run(
             waiting(ahead)
             said = True
         if job.cancel_asked_at is not None:
-            _end(job, State.CANCELLED)
+            end(job, State.CANCELLED)
             return job
         if deadline is not None and time.monotonic() > deadline:
             return job
         time.sleep(_POLL_SECONDS)
     try:
-        _work_through(job, phase, deadline)
-    except _LeaseLost:
+        work(job)
+    except LeaseLost:
         pass
     except ImportRefused as refusal:
-        _end(job, State.FAILED, error=str(refusal))
+        end(job, State.FAILED, error=str(refusal))
     except (OperationalError, InterfaceError):
         # The database is away: the lease runs out, and the next worker goes on from the last slice.
         raise
     except Exception:
-        _end(
+        end(
             job,
             State.FAILED,
             error=_(
@@ -125,13 +134,7 @@ def _claim(job: ImportJob, phase: str) -> bool:
     # One decision at a time per site; new members may still be written meanwhile.
     Site.objects.select_for_update(no_key=True).get(pk=job.site_id)
     job.refresh_from_db()
-    checked = job.state == State.COMPLETE and job.phase == Phase.CHECK
-    left = job.state == State.RUNNING and _is_left(job)
-    if not (job.state == State.PENDING or checked or left) or job.cancel_asked_at is not None:
-        return False
-    if job.state == State.RUNNING and job.phase != phase:
-        return False
-    if phase == Phase.IMPORT and job_ahead(job) is not None:
+    if not _may_run(job, phase) or (phase != Phase.CHECK and job_ahead(job) is not None):
         return False
     if job.checkpoint.get("phase") != phase:
         _begin(job, phase)
@@ -143,13 +146,31 @@ def _claim(job: ImportJob, phase: str) -> bool:
     return True
 
 
+def _may_run(job: ImportJob, phase: str) -> bool:
+    """Tell whether a job can enter a phase: it was asked for, left by its worker, or ended the phase before."""
+    if job.state == State.RUNNING:
+        return job.phase == phase and is_left(job)
+    if phase == Phase.UNDO:
+        return job.undone_at is None and (
+            (job.phase == Phase.UNDO and job.state == State.PENDING)
+            or (job.phase in (Phase.IMPORT, Phase.UNDO) and job.state in ENDED)
+        )
+    if job.cancel_asked_at is not None or job.phase == Phase.UNDO:
+        return False
+    return job.state == State.PENDING or (job.phase == Phase.CHECK and job.state == State.COMPLETE)
+
+
 def _begin(job: ImportJob, phase: str) -> None:
-    """Start from the first row, with all counters at zero."""
+    """Start a phase: a check and an import from the first row, with all counters at zero."""
+    job.cancel_asked_at, job.error = None, ""
+    if phase == Phase.UNDO:
+        job.checkpoint = {"phase": phase}
+        return
     dialect = Dialect.from_json(job.dialect)
     job.issues.all().delete()
     for counter in ("read", *COUNTERS):
         setattr(job, counter, 0)
-    job.bytes_done, job.findings, job.error, job.rejects_file = 0, {}, "", ""
+    job.bytes_done, job.findings, job.rejects_file = 0, {}, ""
     job.started_at, job.ended_at = timezone.now(), None
     job.checkpoint = {"phase": phase, "offset": dialect.body, "line": dialect.body_line}
 
@@ -158,7 +179,7 @@ def _owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _is_left(job: ImportJob) -> bool:
+def is_left(job: ImportJob) -> bool:
     """Tell whether nobody works on a RUNNING job: its lease has run out, or its process on this host has ended."""
     if job.lease_until is None or job.lease_until < timezone.now():
         return True
@@ -174,7 +195,7 @@ def _is_left(job: ImportJob) -> bool:
     return False
 
 
-def _end(job: ImportJob, state: str, *, error: str = "") -> None:
+def end(job: ImportJob, state: str, *, error: str = "") -> None:
     rows = ImportJob.objects.filter(pk=job.pk, fence=job.fence, state__in=(State.PENDING, State.RUNNING))
     if rows.update(state=state, error=error, lease_until=None, ended_at=timezone.now()):
         job.refresh_from_db()
@@ -187,42 +208,47 @@ def _end(job: ImportJob, state: str, *, error: str = "") -> None:
 # --- The work ---------------------------------------------------------------------------------------------------------
 
 
-def _work_through(job: ImportJob, phase: str, deadline: float | None) -> None:
+def _work_through(job: ImportJob, *, deadline: float | None, write: bool) -> None:
     work = work_for(job)
     try:
         with job.file.open("rb") as file:
             for prepared in _ahead(_prepared(file, job, work)):
-                if _must_stop(job, deadline):
+                if must_stop(job, deadline):
                     return
-                retrying(partial(_apply, job, work, prepared, write=phase == Phase.IMPORT))
+                retrying(partial(_apply, job, work, prepared, write=write))
                 crash_point("after_slice_commit")
     except FileNotFoundError:
         raise ImportRefused(_("The uploaded file is no longer there. Upload it again.")) from None
+    except UnicodeDecodeError as error:
+        raise ImportRefused(
+            _("The file cannot be read as %(encoding)s. Choose another encoding.") % {"encoding": error.encoding}
+        ) from None
     finally:
         work.close()
-    if _must_stop(job, None):
+    if must_stop(job, None):
         return
     write_rejects(job)
     crash_point("before_import_end")
-    _end(job, State.COMPLETE)
+    end(job, State.COMPLETE)
 
 
 def _prepared(file: Any, job: ImportJob, work: Work) -> Iterator[Prepared]:
     """Yield the slices that are left; those before are prepared again, so that repeats of their phones are found."""
     dialect = Dialect.from_json(job.dialect)
+    done = job.checkpoint["offset"]
     for piece in slices(file, dialect, offset=dialect.body, line=dialect.body_line):
         prepared = work.prepare(piece)
-        if piece.offset > job.checkpoint["offset"]:
+        if piece.offset > done:
             yield prepared
 
 
-def _must_stop(job: ImportJob, deadline: float | None) -> bool:
+def must_stop(job: ImportJob, deadline: float | None) -> bool:
     """End the job when staff asked for it; hand it back when this worker's time is over."""
     mine = ImportJob.objects.filter(pk=job.pk, fence=job.fence, state=State.RUNNING)
     asked = mine.values_list("cancel_asked_at", flat=True).first()
     if asked is not None:
         write_rejects(job)
-        _end(job, State.CANCELLED)
+        end(job, State.CANCELLED)
         return True
     if deadline is not None and time.monotonic() > deadline:
         mine.update(state=State.PENDING, lease_until=None)
@@ -241,27 +267,31 @@ def retrying(step: Callable[[], T]) -> T:
 
 @transaction.atomic
 def _apply(job: ImportJob, work: Work, prepared: Prepared, *, write: bool) -> None:
-    now = timezone.now()
-    applied = work.apply(prepared, write=write, now=now)
+    mine = locked(job)
+    applied = work.apply(prepared, write=write, now=timezone.now())
     _store_issues(job, applied.issues)
     piece = prepared.piece
-    counters = {name: getattr(job, name) + applied.counts[name] for name in COUNTERS}
-    counters["read"] = job.read + len(piece.rows)
-    findings = _findings(job.findings, applied, prepared)
-    checkpoint = {**job.checkpoint, "offset": piece.offset, "line": piece.next_line}
-    mine = ImportJob.objects.filter(pk=job.pk, fence=job.fence, state=State.RUNNING)
-    if not mine.update(
-        **counters, findings=findings, checkpoint=checkpoint, bytes_done=piece.offset, lease_until=now + _LEASE
-    ):
-        raise _LeaseLost
-    crash_point("before_slice_commit")
-    transaction.on_commit(lambda: _remember(job, counters, findings, checkpoint))
+    for name in COUNTERS:
+        setattr(mine, name, getattr(mine, name) + applied.counts[name])
+    mine.read += len(piece.rows)
+    mine.findings = _findings(mine.findings, applied, prepared)
+    mine.checkpoint |= {"offset": piece.offset, "line": piece.next_line}
+    mine.bytes_done = piece.offset
+    keep(mine, "read", *COUNTERS, "findings", "checkpoint", "bytes_done")
 
 
-def _remember(job: ImportJob, counters: dict[str, int], findings: dict[str, Any], checkpoint: dict[str, Any]) -> None:
-    for name, value in counters.items():
-        setattr(job, name, value)
-    job.findings, job.checkpoint = findings, checkpoint
+def locked(job: ImportJob) -> ImportJob:
+    """Return the job as stored, locked until the transaction ends; raises `LeaseLost` when it is no longer ours."""
+    mine = ImportJob.objects.select_for_update().filter(pk=job.pk, fence=job.fence, state=State.RUNNING).first()
+    if mine is None:
+        raise LeaseLost
+    return mine
+
+
+def keep(mine: ImportJob, *fields: str) -> None:
+    """Save fields of a locked job, and hold it for a while longer."""
+    mine.lease_until = timezone.now() + _LEASE
+    mine.save(update_fields=[*fields, "lease_until"])
 
 
 def _store_issues(job: ImportJob, issues: list[Issue]) -> None:

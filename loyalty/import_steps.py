@@ -11,6 +11,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from loyalty.cells import CLEAR, CellError
+from loyalty.import_run import ENDED
+from loyalty.import_undo import may_undo
 from loyalty.models import ImportJob
 from loyalty.resources import column_of, recognise, resource_for
 from loyalty.rows import Dialect, ImportRefused, slices
@@ -150,6 +152,14 @@ def ask_again(job: ImportJob) -> None:
     """Ask to go on with an import that was cancelled or broke off, from its last slice."""
     stopped = ImportJob.objects.filter(phase=Phase.IMPORT, state__in=(State.CANCELLED, State.FAILED), undone_at=None)
     _ask(job, Phase.IMPORT, stopped, from_the_start=False)
+
+
+def ask_undo(job: ImportJob) -> None:
+    """Ask to undo an import of members that has written, whole or in part."""
+    if not may_undo(job):
+        raise ImportRefused(_("Nothing of this import can be undone."))
+    written = ImportJob.objects.filter(phase=Phase.IMPORT, state__in=ENDED, undone_at=None)
+    _ask(job, Phase.UNDO, written, from_the_start=True)
 
 
 def _ask(job: ImportJob, phase: str, allowed: Any, *, from_the_start: bool, **fields: Any) -> None:

@@ -63,6 +63,11 @@ def work_for(job: ImportJob) -> Work:
     return kinds[job.kind](job)
 
 
+def subscribe_evidence(job: ImportJob) -> str:
+    """Return what the consent ledger says of addresses that this import put into the subscribe queue."""
+    return f"Import {job.pk}"
+
+
 def without_repeats(cleaned: Cleaned, seen: Seen | None, merge: Any) -> None:
     """Leave one row of each phone (its first cell), merged in the order of the file; the later ones become issues.
 
@@ -197,7 +202,7 @@ class MemberWork:
             if self.job.options.get("subscribe") and merged.created:
                 consent.mark_to_ask(
                     self.job.site, upsert.new_phones(), source=ConsentEvent.Source.IMPORT, by=self.job.created_by,
-                    evidence=_("Import %(n)d") % {"n": self.job.pk},
+                    evidence=subscribe_evidence(self.job),
                 )  # fmt: skip
         kinds = Counter(issue.kind for issue in issues)
         counts.update(duplicate=kinds[Kind.DUPLICATE], rejected=kinds[Kind.REJECTED])

@@ -1,7 +1,8 @@
 """Members from files and from the API: upload, sniff, match columns, check, run, undo.
 
-A file becomes an `ImportJob`: MAPPING (columns are matched) → CHECK (exact counts, nothing written) → IMPORT. Within a
-phase the job is PENDING → RUNNING → COMPLETE | FAILED | CANCELLED. `import_run` does the work slice by slice.
+A file becomes an `ImportJob`: MAPPING (columns are matched) → CHECK (exact counts, nothing written) → IMPORT
+→ UNDO, if staff want that. Within a phase the job is PENDING → RUNNING → COMPLETE | FAILED | CANCELLED. `import_run`
+does the work slice by slice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from django.utils.translation import gettext as _
 from loyalty import audit
 from loyalty.cells import CellError, PhoneCell
 from loyalty.import_run import check_import, due_jobs, job_ahead, retrying, run_import
+from loyalty.import_undo import undo_import
 from loyalty.import_work import last_given, superseded, without_erased, without_repeats, work_for
 from loyalty.member_upsert import FIELDS, MemberUpsert
 from loyalty.models import ImportIssue, ImportJob, Site
@@ -39,6 +41,7 @@ __all__ = [
     "run_import",
     "set_mapping",
     "start_import",
+    "undo_import",
     "upsert_members",
 ]
 

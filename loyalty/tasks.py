@@ -14,7 +14,11 @@ _SECONDS = 20.0
 # An import makes room for others after this long; going on costs a second look at the rows before. The job's own lease
 # tells whether its worker lives, so the task may last.
 _IMPORT_SECONDS = 600.0
-_IMPORT_TASKS = {"CHECK": "loyalty.tasks.import_check", "IMPORT": "loyalty.tasks.import_run"}
+_IMPORT_TASKS = {
+    "CHECK": "loyalty.tasks.import_check",
+    "IMPORT": "loyalty.tasks.import_run",
+    "UNDO": "loyalty.tasks.import_undo",
+}
 _LONG = {"soft_time_limit": 1_700, "time_limit": 1_800}
 
 
@@ -72,6 +76,15 @@ def import_run(job_id: int) -> None:
     if job is not None:
         fence = job.fence
         _go_on(imports.run_import(job, deadline=time.monotonic() + _IMPORT_SECONDS), fence)
+
+
+@shared_task(name="loyalty.tasks.import_undo", **_LONG)
+def import_undo(job_id: int) -> None:
+    """Undo an import, for a while."""
+    job = ImportJob.objects.filter(pk=job_id, phase=ImportJob.Phase.UNDO, undone_at=None).first()
+    if job is not None:
+        fence = job.fence
+        _go_on(imports.undo_import(job, deadline=time.monotonic() + _IMPORT_SECONDS), fence)
 
 
 def _go_on(job: ImportJob, fence: int) -> None:

@@ -52,6 +52,8 @@ def state_shown(job: ImportJob) -> SafeString:
             return pill(_("Checked, not imported"), "info", "question")
         if is_working(job):
             return pill(_("Checking"), "info", "refresh")
+    if job.phase == Phase.UNDO and is_working(job):
+        return pill(_("Being undone"), "info", "history")
     if job.state == State.COMPLETE and job.rejected:
         return pill(_("Complete, with rejects"), "warn", "warning")
     return pill_for_state(job)
@@ -61,7 +63,7 @@ def steps_of(job: ImportJob | None) -> list[dict[str, Any]]:
     """Return the wizard's four steps, with the one at hand marked."""
     at = 0
     if job is not None:
-        at = {Phase.MAPPING: 1, Phase.CHECK: 2, Phase.IMPORT: 3}[Phase(job.phase)]
+        at = {Phase.MAPPING: 1, Phase.CHECK: 2, Phase.IMPORT: 3, Phase.UNDO: 3}[Phase(job.phase)]
     words = (_("Upload"), _("Match columns"), _("Check"), _("Import"))
     return [{"word": word, "current": n == at, "done": n < at} for n, word in enumerate(words)]
 
@@ -80,6 +82,10 @@ class Progress:
 
 def progress_of(job: ImportJob, ahead: ImportJob | None) -> Progress:
     """Return the progress of a job; `ahead` is the import of the site that it waits for."""
+    if job.phase == Phase.UNDO:
+        undone = job.findings.get("undone", {})
+        total = max(job.created + job.updated, 1)
+        return Progress(min(sum(undone.values()), total), total, _("The import is being undone."))
     total = max(Dialect.from_json(job.dialect).rows, job.read, 1)
     if job.state == State.PENDING and not job.read:
         if ahead is not None:

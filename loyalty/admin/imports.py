@@ -29,11 +29,13 @@ from loyalty.import_steps import (
     ask_again,
     ask_check,
     ask_import,
+    ask_undo,
     change_dialect,
     imported_before,
     look_ahead,
     sample_of,
 )
+from loyalty.import_undo import may_undo
 from loyalty.models import ImportIssue, ImportJob, Site
 from loyalty.permissions import Right, can, chosen_site, sites_where
 from loyalty.rejects import write_issues
@@ -85,7 +87,7 @@ class ImportJobAdmin(SiteScopedAdmin):
             Right.IMPORT,
             run="cancel",
             icon="stop",
-            when=lambda job: pages.is_working(job) and not job.cancel_asked_at,
+            when=lambda job: pages.is_working(job) and job.phase != Phase.UNDO and not job.cancel_asked_at,
         ),
         ObjectAction(
             "continue",
@@ -99,13 +101,25 @@ class ImportJobAdmin(SiteScopedAdmin):
             ),
         ),
         ObjectAction(
+            "undo",
+            gettext_lazy("Undo"),
+            Right.IMPORT,
+            run="undo",
+            icon="history",
+            confirm=gettext_lazy(
+                "Members that this import created are removed, but those who have since got actions, messages or "
+                "consent. What it changed gets its old value back, unless it has been changed since."
+            ),
+            when=may_undo,
+        ),
+        ObjectAction(
             "discard",
             gettext_lazy("Discard"),
             Right.IMPORT,
             run="discard",
             icon="trash",
             confirm=gettext_lazy("The uploaded file is deleted. Nothing of it was imported."),
-            when=lambda job: job.phase != Phase.IMPORT and not pages.is_working(job),
+            when=lambda job: job.phase in (Phase.MAPPING, Phase.CHECK) and not pages.is_working(job),
         ),
     )
 
@@ -284,6 +298,7 @@ class ImportJobAdmin(SiteScopedAdmin):
             context["form"] = SubscribeForm()
             context["hours"] = pages.subscribe_hours(job.created) if job.created else ""
             return TemplateResponse(request, "admin/loyalty/importjob/check.html", context)
+        context["undone"] = job.findings.get("undone", {}) if job.undone_at else {}
         context["took"] = self.took(job)
         context["subscribes"] = bool(job.options.get("subscribe"))
         return TemplateResponse(request, "admin/loyalty/importjob/result.html", context)
@@ -314,7 +329,7 @@ class ImportJobAdmin(SiteScopedAdmin):
 
     def match_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
         job = self._job_to_work_on(request, str(object_id))
-        if job.phase == Phase.IMPORT or pages.is_working(job):
+        if job.phase in (Phase.IMPORT, Phase.UNDO) or pages.is_working(job):
             return HttpResponseRedirect(self.object_url(job))
         if request.method != "POST":
             return self._match_page(request, job, job.mapping)
@@ -436,6 +451,15 @@ class ImportJobAdmin(SiteScopedAdmin):
         transaction.on_commit(partial(wake, "loyalty.tasks.import_run", job.pk))
         audit.record("import.asked", site=job.site, request=request, target=job.file_name)
         return _("The import goes on where it stopped.")
+
+    def undo(self, request: HttpRequest, job: ImportJob) -> str:
+        try:
+            ask_undo(job)
+        except ImportRefused as refusal:
+            raise ActionRefused(str(refusal)) from None
+        transaction.on_commit(partial(wake, "loyalty.tasks.import_undo", job.pk))
+        audit.record("import.undo_asked", site=job.site, request=request, target=job.file_name)
+        return _("The import is being undone.")
 
     def discard(self, request: HttpRequest, job: ImportJob) -> HttpResponse:
         audit.record("import.discarded", site=job.site, request=request, target=job.file_name)

@@ -52,6 +52,7 @@ class ImportJob(Job):
         MAPPING = "MAPPING", _("Match columns")
         CHECK = "CHECK", _("Check")
         IMPORT = "IMPORT", _("Import")
+        UNDO = "UNDO", _("Undo")
 
     kind = models.CharField(_("kind"), max_length=11, choices=Kind.choices, default=Kind.MEMBERS)
     phase = models.CharField(_("phase"), max_length=7, choices=Phase.choices, default=Phase.MAPPING)

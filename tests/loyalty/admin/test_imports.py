@@ -325,3 +325,21 @@ def test_queries_do_not_grow_with_the_rows(site: Site) -> None:
     client.post(page("import", job))
     tasks.import_run(job.pk)
     assert queries_of(client, page("change", job)) <= MOST_QUERIES
+
+
+def test_an_import_is_undone_by_its_button(site: Site) -> None:
+    client = browser(make_user(site))
+    job = checked(client, site)
+    client.post(page("import", job))
+    tasks.import_run(job.pk)
+    assert Member.objects.count() == 1
+    confirm = client.get(page("action", job, "undo"))
+    assert "removed" in text_of(confirm)
+    answer = client.post(page("action", job, "undo"), follow=True)
+    assert "The import is being undone" in text_of(answer)
+    tasks.resume_jobs()
+    tasks.import_undo(job.pk)
+    assert not Member.objects.exists()
+    shown = text_of(client.get(page("change", job)))
+    assert "1 members were removed" in shown and "Undo" not in shown.replace("Undone", "")
+    tasks.import_undo(job.pk)
