@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
@@ -207,12 +208,22 @@ def _with_members(site: Site, items: list[_Item], results: dict[int, Result]) ->
     phones = {item.phone for item in items if item.phone}
     hidden = consent.hidden_addresses(site, sorted(phones))
     by_phone = {m.phone: m for m in Member.objects.filter(site=site, phone__in=phones)}
-    current = Member.objects.filter(site=site, replaced_by=None).order_by("pk")
+    # `+ 0` keeps a planner without statistics from reading all members of the site instead of one loyalty ID's.
+    members = Member.objects.alias(its_site=F("site_id") + 0).filter(its_site=site.pk).order_by("pk")
+    ids = {i.external_id for i in items if i.external_id}
+    # SQLite uses the partial indexes of both columns only where their condition stands in the query, and would rather
+    # read all members that nobody replaced; so that is looked at here.
     by_external_id = {
-        m.external_id: m for m in current.filter(external_id__in={i.external_id for i in items if i.external_id})
+        m.external_id: m
+        for m in members.filter(external_id__in=ids).exclude(external_id="")
+        if m.replaced_by_id is None
     }
     emails = {item.email for item in items if item.email and not item.phone and item.external_id not in by_external_id}
-    by_email = {m.email: m for m in current.filter(email__in=emails)} if emails else {}
+    by_email = (
+        {m.email: m for m in members.filter(email__in=emails).exclude(email="") if m.replaced_by_id is None}
+        if emails
+        else {}
+    )
     fresh: dict[str, Member] = {}
     for item in items:
         if item.phone:

@@ -26,10 +26,11 @@ def search(members: QuerySet[Member], text: str, country: str = "US") -> QuerySe
     if not text or "\x00" in text:
         return members.none() if text else members
     if "@" in text:
-        return members.filter(email__in={text, text.lower()})
+        return members.filter(email__in={text, text.lower()}).exclude(email="")
     if match := _ROW.fullmatch(text):
         return members.filter(pk=int(match[1]))
-    wanted = Q(external_id=text)
+    # SQLite uses the partial indexes of e-mail and loyalty ID only where their condition stands in the query.
+    wanted = Q(external_id=text) & ~Q(external_id="")
     phone = spellings(text, country)
     if phone is not None:
         wanted |= Q(phone=phone)

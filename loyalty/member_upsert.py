@@ -269,10 +269,11 @@ class MemberUpsert:
         """Note the members that hold a claimed loyalty ID with another phone, before the new ones are written."""
         for earlier, _later in superseded:
             cursor.execute("UPDATE import_found SET claims = FALSE WHERE line = %s", [earlier])
+        # In the index's own words: SQLite uses a partial index for no other spelling of its condition.
         cursor.execute(
             "INSERT INTO import_moved (old_id, line) SELECT o.id, s.line"
             " FROM import_found f JOIN import_staged s ON s.line = f.line"
-            " JOIN loyalty_member o ON o.external_id = s.external_id AND o.external_id <> ''"
+            " JOIN loyalty_member o ON o.external_id = s.external_id AND NOT (o.external_id = '')"
             f" WHERE f.claims AND o.site_id + 0 = {self.site_id} AND o.phone <> s.phone AND o.replaced_by_id IS NULL"
         )
 

@@ -61,10 +61,10 @@ def _find(request: HttpRequest, text: str) -> tuple[list[Member], list[Message],
     if site is not None:
         members, messages, consents = members.filter(site=site), messages.filter(site=site), consents.filter(site=site)
     if "@" in text:
-        return list(members.filter(email=text.lower())[:_MOST]), [], [], []
+        return list(members.filter(email=text.lower()).exclude(email="")[:_MOST]), [], [], []
     number = re.fullmatch(r"#?(\d{1,18})", text)
     phone = spellings(text, site.default_country if site else "US")
-    found = list(members.filter(external_id=text)[:_MOST])
+    found = list(members.filter(external_id=text).exclude(external_id="")[:_MOST])
     strangers: list[Consent] = []
     if phone:
         by_phone = list(members.filter(phone=phone)[:_MOST])
