@@ -287,6 +287,9 @@ def _learn(lane: _Lane, calls: list[Call]) -> None:
         AccessToken.objects.filter(
             site=lane.site, kind=lane.token_kind, slot=AccessToken.Slot.CURRENT, revoked_at=None
         ).update(last_used_at=last.began_at, last_result=result)
+    if len(accepted) < len(calls) and breakers.is_open(lane.site.pk, lane.token_kind):
+        # Nothing more begins with this token: what waits is held when breakers are next looked after.
+        lane.rests_until = time.monotonic() + _SWEEP_SECONDS
 
 
 def seconds_until_next() -> float | None:

@@ -277,6 +277,7 @@ def test_a_refused_token_holds_its_site_and_no_other(sandbox: SandboxProcess) ->
     assert [breaker.site for breaker in breakers.take_alerts()] == [ours.site]
     assert breakers.take_alerts() == []
     calls = SendAttempt.objects.filter(message__site=ours.site).count()
+    assert calls < 30, "a refused token was tried on and on"
     # Still refused: one probe, and the rest waits on.
     open_probe()
     send_due(seconds=1)

@@ -60,7 +60,7 @@ CASES: tuple[Case, ...] = (
     Case("tick", "after_claims_freed", before=(("after_claim", "200"),)),
     Case("tick", "before_sweep_commit", before=(("before_call", "200"),)),
     Case("tick", "after_sweep", before=(("after_call", "reset"),)),
-    Case("tick", "after_hold", "401", actions=12, environment=_SLOW),
+    Case("tick", "after_hold", "401", actions=40, environment=_SLOW),
     Case("tick", "after_probe_claim", before=(("", "401"),)),
     Case("tick", "after_release", before=(("", "401"),)),
     Case("confirm", "before_confirmation_commit", before=(("", "reset"),)),
