@@ -191,4 +191,5 @@ def confirm_test_text(site: Site, *, by: Someone = None) -> Check:
 
 
 def _wait(site: Site, kind: str, endpoint: str) -> None:
-    rate_limit.acquire(f"{site.uuid}:{kind}:{endpoint}", settings.RATE_LIMITS[endpoint])
+    secret = tokens.token_secret(site, kind) or ""
+    rate_limit.acquire(f"{tokens.pace_key(secret)}:{endpoint}", settings.RATE_LIMITS[endpoint])

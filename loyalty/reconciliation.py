@@ -7,6 +7,7 @@ subscribed are looked up one by one, the longest unseen first, well below the ve
 import time
 from datetime import timedelta
 
+from django.conf import settings
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -50,6 +51,7 @@ def reconcile(site: Site, *, deadline: float) -> int:
     for row in rate_limit.paced(f"{tokens.pace_key(secret)}:RECONCILE", _PACE, oldest_first):
         if time.monotonic() > deadline:
             break
+        rate_limit.acquire(f"{tokens.pace_key(secret)}:DEFAULT", settings.RATE_LIMITS["DEFAULT"])
         looked_at = timezone.now()
         try:
             may_be_texted = client.get_lists(phone=row.address).is_eligible("MARKETING", "TEXT")

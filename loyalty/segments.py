@@ -338,7 +338,8 @@ def _is_no_data(error: VendorError) -> bool:
 
 
 def _pace_annex_cloud(segment: Segment) -> None:
-    rate_limit.acquire(f"{segment.site.uuid}:{AccessToken.Kind.LOYALTY}:DEFAULT", settings.ANNEX_CLOUD_RATE_LIMIT)
+    secret = tokens.token_secret(segment.site, AccessToken.Kind.LOYALTY) or ""
+    rate_limit.acquire(f"{tokens.pace_key(secret)}:DEFAULT", settings.ANNEX_CLOUD_RATE_LIMIT)
 
 
 def _to_attentive(segment: Segment) -> PushResult:
@@ -404,5 +405,5 @@ def _at_attentive(segment: Segment, call: Callable[[], Any]) -> Any:
 
 
 def _pace_attentive(segment: Segment) -> None:
-    key = f"{segment.site.uuid}:{AccessToken.Kind.ATTENTIVE_APP}:DEFAULT"
-    rate_limit.acquire(key, settings.RATE_LIMITS["DEFAULT"])
+    secret = tokens.token_secret(segment.site, AccessToken.Kind.ATTENTIVE_APP) or ""
+    rate_limit.acquire(f"{tokens.pace_key(secret)}:DEFAULT", settings.RATE_LIMITS["DEFAULT"])
