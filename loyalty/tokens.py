@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets as random_secrets
 from collections.abc import Mapping
 from datetime import timedelta
@@ -80,6 +81,12 @@ def set_token(site: Site, kind: str, secret: str, *, by: Someone = None, slot: s
     secret = secret.strip()
     if not secret:
         raise ValueError(_("The %(kind)s is empty.") % {"kind": Kind(kind).label})
+    # These travel in a header: what cannot stand there would fail at the first call.
+    if kind in (Kind.ATTENTIVE_APP, Kind.ATTENTIVE_LEGACY) and not re.fullmatch(r"[!-~]+", secret):
+        raise ValueError(
+            _("The %(kind)s holds a space, a line break or a special character. Copy it again.")
+            % {"kind": Kind(kind).label}
+        )
     now = timezone.now()
     replaced = AccessToken.objects.filter(site=site, kind=kind, slot=slot, revoked_at=None).update(revoked_at=now)
     token = AccessToken(site=site, kind=kind, slot=slot, set_at=now)

@@ -26,7 +26,12 @@ _SITE_FIELDS = (
     "client_name", "default_country", "allowed_countries", "time_zone", "state", "message_path", "company_name",
     "company_domain", "sms_prefix", "subscribe_email", "notes",
 )  # fmt: skip
-_TEXT_FIELDS = set(_SITE_FIELDS) - {"allowed_countries", "subscribe_email"}
+# Every other value is text.
+_NO_TEXT_FIELDS = {
+    "allowed_countries", "subscribe_email", "is_default", "expiry_hours", "priority", "is_shadow", "canary_size",
+    "rules",
+}  # fmt: skip
+_ID_FIELDS = {"sign_up_source_id", "code", "action_type", "external_id"}
 _OTHER_FIELDS = (
     "site_id", "quiet_hours", "caps", "guest_phones", "webhook_signing_key", "tokens", "sign_up_sources",
     "action_types", "campaigns", "segments",
@@ -52,7 +57,7 @@ def create_site(spec: Any, *, by: Someone = None, actor: str = "create_site") ->
 
     Raises `SpecError` and makes nothing when any part is wrong.
     """
-    _refuse_unstorable(spec)
+    _refuse_unstorable(spec, _("The file"))
     fields = _object(spec, _("The file"), (*_SITE_FIELDS, *_OTHER_FIELDS), required=("site_id", "client_name"))
     site = _site(fields)
     for kind, secret in _secrets(fields):
@@ -62,8 +67,8 @@ def create_site(spec: Any, *, by: Someone = None, actor: str = "create_site") ->
             raise SpecError(str(error)) from None
     _sign_up_sources(site, _list(fields, "sign_up_sources"))
     for item in _list(fields, "action_types"):
-        values = _object(item, "action_types", _ACTION_TYPE_FIELDS, required=("code",))
-        _save(ActionType(site=site, code=str(values["code"]), name=values.get("name", "")), "action_types")
+        values = _part(item, "action_types", _ACTION_TYPE_FIELDS, required=("code",))
+        _save(ActionType(site=site, **values), "action_types")
     made_segments = [_segment(site, item, by) for item in _list(fields, "segments")]
     made_campaigns = [_campaign(site, item, by) for item in _list(fields, "campaigns")]
     audit.record("site.created", site=site, user=by, actor=actor, target=str(site), new={"state": site.state})
@@ -127,12 +132,8 @@ def _plain(value: Any) -> Any:
 
 
 def _site(fields: Mapping[str, Any]) -> Site:
-    # Null says nothing: it is as if the field were left out.
-    given = {name: fields[name] for name in _SITE_FIELDS if fields.get(name) is not None}
-    for name in _TEXT_FIELDS & set(given):
-        if not isinstance(given[name], str):
-            raise SpecError(_("“%(field)s” must be text.") % {"field": name})
-    site = Site(site_id=str(fields["site_id"]), **given)
+    given = {name: fields[name] for name in _SITE_FIELDS if name in fields}
+    site = Site(site_id=str(fields["site_id"]), **_typed(given))
     if Site.objects.filter(site_id=site.site_id).exists():
         raise SpecError(_("The site %(site)s exists already. Change it on its page.") % {"site": site.site_id})
     if "quiet_hours" in fields:
@@ -179,20 +180,19 @@ def _secrets(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _sign_up_sources(site: Site, items: list[Any]) -> None:
     for item in items:
-        values = _object(item, "sign_up_sources", _SOURCE_FIELDS, required=("sign_up_source_id",))
-        values["sign_up_source_id"] = str(values["sign_up_source_id"])
+        values = _part(item, "sign_up_sources", _SOURCE_FIELDS, required=("sign_up_source_id",))
         _save(SignUpSource(site=site, **values), "sign_up_sources")
 
 
 def _segment(site: Site, item: Any, by: Someone) -> Segment:
-    values = _object(item, "segments", _SEGMENT_FIELDS, required=("name",))
+    values = _part(item, "segments", _SEGMENT_FIELDS, required=("name",))
     rules = values.get("rules", {})
     try:
         segments.validate_rules(rules)
     except segments.RulesError as error:
         raise SpecError(f"segments: {error}") from None
     for name in ("from_date", "to_date"):
-        if values.get(name) is not None:
+        if name in values:
             values[name] = _parsed(values[name], parse_date, f"segments.{name}")
     segment = Segment(site=site, created_by=known_user(by), **values)
     _save(segment, "segments")
@@ -200,9 +200,8 @@ def _segment(site: Site, item: Any, by: Someone) -> Segment:
 
 
 def _campaign(site: Site, item: Any, by: Someone) -> Campaign:
-    values = _object(item, "campaigns", _CAMPAIGN_FIELDS, required=("name", "action_type"))
-    code = str(values.pop("action_type"))
-    values["action_type"] = ActionType.objects.get_or_create(site=site, code=code)[0]
+    values = _part(item, "campaigns", _CAMPAIGN_FIELDS, required=("name", "action_type"))
+    values["action_type"] = _action_type(site, values["action_type"])
     segment_name = values.pop("segment", None)
     if segment_name is not None:
         values["segment"] = site.segments.filter(name=segment_name).first()
@@ -212,12 +211,12 @@ def _campaign(site: Site, item: Any, by: Someone) -> Campaign:
                 % {"name": values["name"], "segment": segment_name}
             )
     for name in ("starts_at", "ends_at"):
-        if values.get(name) is not None:
+        if name in values:
             values[name] = _parsed(values[name], parse_datetime, f"campaigns.{name}")
             if values[name].tzinfo is None:
                 raise SpecError(_("“%(field)s” needs an offset, such as …Z.") % {"field": f"campaigns.{name}"})
     content: dict[str, str] = {
-        name: values.pop(name) or "" for name in ("body", "link", "media_url", "event_type") if name in values
+        name: values.pop(name) for name in ("body", "link", "media_url", "event_type") if name in values
     }
     campaign = Campaign(site=site, created_by=known_user(by), **values)
     _check_content(campaign, content)
@@ -229,6 +228,14 @@ def _campaign(site: Site, item: Any, by: Someone) -> Campaign:
     campaign.version = version
     campaign.save(update_fields=["version"])
     return campaign
+
+
+def _action_type(site: Site, code: str) -> ActionType:
+    known = site.action_types.filter(code=code).first()
+    if known is None:
+        known = ActionType(site=site, code=code)
+        _save(known, "campaigns.action_type")
+    return known
 
 
 def _check_content(campaign: Campaign, content: Mapping[str, str]) -> None:
@@ -249,20 +256,32 @@ def _check_content(campaign: Campaign, content: Mapping[str, str]) -> None:
 # --- Reading ----------------------------------------------------------------------------------------------------------
 
 
-def _refuse_unstorable(value: Any) -> None:
-    """Refuse text that a database cannot hold, wherever it stands in the object."""
+def _refuse_unstorable(value: Any, where: str) -> None:
+    """Refuse text that a database cannot hold; the sentence names its place only, since it may be a secret."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            _refuse_unstorable(key)
-            _refuse_unstorable(inner)
+            _refuse_unstorable(key, where)
+            _refuse_unstorable(inner, key)
     elif isinstance(value, list):
         for inner in value:
-            _refuse_unstorable(inner)
+            _refuse_unstorable(inner, where)
     elif isinstance(value, str) and ("\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value)):
-        raise SpecError(
-            _("“%(text)s” holds a character that cannot be stored. Remove it.")
-            % {"text": value.encode(errors="replace").decode().replace("\0", "?")[:60]}
-        )
+        raise SpecError(_("“%(field)s” holds a character that cannot be stored. Remove it.") % {"field": where})
+
+
+def _typed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that say something (null is as if left out), ids as text; other text must be text."""
+    values = {name: value for name, value in fields.items() if value is not None}
+    for name in values.keys() - _NO_TEXT_FIELDS:
+        if name in _ID_FIELDS and type(values[name]) is int:
+            values[name] = str(values[name])
+        if not isinstance(values[name], str):
+            raise SpecError(_("“%(field)s” must be text.") % {"field": name})
+    return values
+
+
+def _part(item: Any, where: str, known: tuple[str, ...], required: tuple[str, ...]) -> dict[str, Any]:
+    return _typed(_object(item, where, known, required))
 
 
 def _object(value: Any, where: str, known: tuple[str, ...], required: tuple[str, ...] = ()) -> dict[str, Any]:

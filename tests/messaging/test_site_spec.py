@@ -82,6 +82,13 @@ def test_what_is_left_out_has_its_default_and_null_means_none() -> None:
         ({"client_name": "a\0b"}, "stored"),
         ({"client_name": "a\ud800b"}, "stored"),
         ({"tokens": []}, "tokens"),
+        ({"tokens": {"ATTENTIVE_APP": "two\nlines"}}, "line break"),
+        ({"campaigns": [{"name": "A", "action_type": "109", "body": 5}]}, "body"),
+        ({"campaigns": [{"name": "A", "action_type": ["109"], "body": "Hi"}]}, "action_type"),
+        ({"campaigns": [{"name": "A", "action_type": "1" * 99, "body": "Hi"}]}, "action_type"),
+        ({"campaigns": [{"name": "A", "action_type": "1", "route": "EVENT", "event_type": 5}]}, "event_type"),
+        ({"segments": [{"name": ["S"]}]}, "name"),
+        ({"action_types": [{"code": {}}]}, "code"),
         ({"campaigns": [{"name": "A", "action_type": "109", "body": "Hi {{ frist_name }}"}]}, "first_name"),
         ({"campaigns": [{"name": "A", "action_type": "109", "body": "Hi {x}"}]}, "A"),
         ({"campaigns": [{"name": "A", "action_type": "109", "body": "Hi", "state": "ON"}]}, "state"),
@@ -107,6 +114,25 @@ def test_null_is_as_left_out_where_it_means_nothing_else() -> None:
     create_site({"site_id": "78", "client_name": "Least", **nothing})
     site = Site.objects.get()
     assert (site.default_country, site.state, site.message_path) == ("US", "DRAFT", "/1/messages")
+
+
+def test_null_in_a_part_is_as_left_out_and_an_id_may_be_a_number() -> None:
+    create_site(
+        spec(
+            sign_up_sources=[{"sign_up_source_id": 132109, "name": None}],
+            action_types=[{"code": 109, "name": None}],
+            campaigns=[{"name": "A", "action_type": 109, "body": "Hi", "state": None, "link": None, "segment": None}],
+        )
+    )
+    site = Site.objects.get()
+    assert site.sign_up_sources.get().sign_up_source_id == "132109"
+    assert (site.action_types.get().code, site.campaigns.get().state) == ("109", "DRAFT")
+
+
+def test_a_refused_secret_is_not_told() -> None:
+    with pytest.raises(SpecError) as refused:
+        create_site(spec(tokens={"LOYALTY": "loyalty-\0-harbor"}))
+    assert str(refused.value) == "“LOYALTY” holds a character that cannot be stored. Remove it."
 
 
 def test_a_site_is_made_once() -> None:
