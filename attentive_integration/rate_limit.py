@@ -28,6 +28,8 @@ HORIZON = 0.5
 _BLOCK = 0.2
 # How late a call may start while other slots lie close by (seconds).
 _TOLERANCE = 0.025
+# How late a call may start where no pace is kept: whoever was frozen for longer may have lost the message (seconds).
+_LATEST = 5.0
 # From here on pacing costs more than it saves.
 _UNLIMITED = 10_000
 
@@ -51,7 +53,7 @@ def reserve(key: str, limit: int, count: int, *, lead: float = 0.0) -> Reservati
     `limit` is in calls a second; `lead` is how long the caller needs before the first call (seconds).
     """
     if limit >= _UNLIMITED:
-        return Reservation([time.monotonic()] * count, float("inf"))
+        return Reservation([time.monotonic()] * count, _LATEST)
     spacing = 1 / (limit * _SHARE)
     with transaction.atomic():
         row = _locked(key)

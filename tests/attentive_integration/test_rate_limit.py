@@ -68,6 +68,13 @@ def test_a_block_stops_the_key_and_no_other() -> None:
     assert rate_limit.reserve("theirs", 100, 1) is not None
 
 
+def test_without_a_limit_too_a_process_that_was_frozen_makes_no_call() -> None:
+    reservation = rate_limit.reserve("unlimited", 100_000, 1)
+    assert reservation is not None
+    (slot,) = reservation.slots
+    assert not reservation.is_late(slot) and reservation.is_late(slot - 10)
+
+
 def test_no_limit_needs_no_row() -> None:
     reservation = rate_limit.reserve("token", 1_000_000, 500)
     assert reservation is not None

@@ -1,7 +1,9 @@
+import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -389,3 +391,25 @@ def test_a_hundred_texts_at_one_site_keep_its_pace(world: World, settings: Any) 
 def test_consent_states_that_allow_a_text_are_one(world: World) -> None:
     """SUBSCRIBED alone may be texted; a new state must be thought through here."""
     assert len(Consent.State.values) == 7
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_opt_out_waits_for_a_look_under_way_and_a_look_for_an_opt_out(world: World) -> None:
+    """Either the call begins before the opt-out stands, or it does not begin."""
+    ada = world.subscriber()
+    message = make_message(ada)
+    claimed = queue.claim(world.site, 10)
+
+    def opt_out() -> None:
+        consent.opt_out(world.site, ada.phone)
+        connection.close()
+
+    waiting = threading.Thread(target=opt_out)
+    with transaction.atomic():
+        consent.lock_states(world.site.pk, [ada.phone])
+        waiting.start()
+        waiting.join(timeout=1)
+        assert waiting.is_alive(), "the opt-out did not wait"
+    waiting.join(timeout=20)
+    assert last_look.begin(world.site.pk, claimed) == []
+    assert state_of(message) == ("SKIPPED", "OPTED_OUT")

@@ -148,3 +148,14 @@ def test_the_cost_of_matching_does_not_grow_with_the_slice(django_assert_num_que
         make_action(make_member(site))
     with django_assert_num_queries(6):
         match_actions()
+
+
+def test_an_action_that_is_matched_again_makes_no_second_message() -> None:
+    """Not even when the mark on it is gone, as in a database that was restored by half."""
+    member = make_member(make_site())
+    campaign = make_campaign(member.site)
+    action = make_action(member, action_type=campaign.action_type)
+    match_actions()
+    LoyaltyAction.objects.update(processed_at=None, outcome="")
+    match_actions()
+    assert Message.objects.filter(campaign=campaign, action=action).count() == 1
