@@ -1,6 +1,6 @@
 """Signs of life of the processes behind the web: written by their tasks, read by `GET /readyz` and the dashboard.
 
-`WORKER` is shown by any task that a worker runs, `BEAT` by a task that beat ordered, `TICK` by each `run_campaigns`.
+One small task that beat orders every few seconds shows both: that beat publishes and that a worker runs.
 """
 
 from datetime import timedelta
@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from attentive_integration.models import Heartbeat
 
-WORKER, BEAT, TICK = "worker", "beat", "tick"
+WORKER, BEAT = "worker", "beat"
 # More than one sign in this time says nothing new.
 _OFTEN_ENOUGH = timedelta(seconds=5)
 

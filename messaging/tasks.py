@@ -1,9 +1,8 @@
 """Celery's side of messaging: each task is a wake-up for work that stands in the database."""
 
 from celery import shared_task
-from django.utils import timezone
 
-from attentive_integration.models import Heartbeat
+from attentive_integration import heartbeats
 from messaging import exports, tick, webhooks
 
 # Celery's tasks are short; what is left is taken by the next one.
@@ -25,8 +24,8 @@ def webhook_process() -> None:
 @shared_task(name="messaging.tasks.heartbeat")
 def heartbeat() -> None:
     """Show that beat published and a worker ran: `readyz` looks at the age of both rows."""
-    for name in ("beat", "worker"):
-        Heartbeat.objects.update_or_create(name=name, defaults={"beat_at": timezone.now()})
+    heartbeats.show_alive(heartbeats.BEAT)
+    heartbeats.show_alive(heartbeats.WORKER)
 
 
 # A large file takes minutes; the job's own lease tells whether its worker lives.

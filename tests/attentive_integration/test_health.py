@@ -17,6 +17,7 @@ from pytest_django import DjangoAssertNumQueries
 from attentive_integration import heartbeats
 from attentive_integration.embedded_broker import EmbeddedBroker
 from attentive_integration.models import Heartbeat
+from messaging.tasks import heartbeat
 from tests.factories import make_action, make_member, make_message, make_site
 
 
@@ -137,3 +138,9 @@ def test_signs_of_life_are_few(django_assert_num_queries: DjangoAssertNumQueries
     heartbeats.show_alive("worker")
     age = heartbeats.seconds_since("worker")
     assert age is not None and age < 5
+
+
+@pytest.mark.django_db
+def test_the_task_that_beat_orders_shows_both(broker: EmbeddedBroker) -> None:
+    heartbeat()
+    assert ready()[:2] == (200, [])
