@@ -278,6 +278,7 @@ def _apply(job: ImportJob, work: Work, prepared: Prepared, *, write: bool) -> No
     mine.checkpoint |= {"offset": piece.offset, "line": piece.next_line}
     mine.bytes_done = piece.offset
     keep(mine, "read", *COUNTERS, "findings", "checkpoint", "bytes_done")
+    crash_point("before_slice_commit")
 
 
 def locked(job: ImportJob) -> ImportJob:
