@@ -376,7 +376,8 @@ def test_a_canary_waits_after_its_first_recipients(world: World) -> None:
 
 def test_a_hundred_texts_at_one_site_keep_its_pace(world: World, settings: Any) -> None:
     settings.RATE_LIMITS = {**settings.RATE_LIMITS, "DEFAULT": 50}
-    world.sandbox.set(limits={"DEFAULT": 50})
+    # A little above our pace, so that a busy machine's late starts are forgiven, and no pace at all is not.
+    world.sandbox.set(limits={"DEFAULT": 60})
     campaign = make_campaign(world.site)
     for _ in range(100):
         make_message(world.subscriber(), campaign)
