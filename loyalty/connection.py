@@ -405,6 +405,13 @@ def _check_legacy(site: Site) -> Check:
 
 def test_again(site: Site, task: Task, *, by: Someone = None) -> Check:
     """Test the stored value of one task (not GUESTS), and keep the result."""
+    try:
+        return _test_stored(site, task, by=by)
+    except SecretUnreadable as error:
+        return note(site, _failed(task, Code.MISSING, str(error)), by=by)
+
+
+def _test_stored(site: Site, task: Task, *, by: Someone) -> Check:
     if task == Task.SIGN_UP_SOURCE:
         return note(site, _check_source(site), by=by)
     if task == Task.ATTENTIVE_LEGACY:

@@ -24,6 +24,7 @@ from attentive_integration import rate_limit
 from attentive_integration.attentive import AttentiveClient, Eligibilities
 from attentive_integration.crash import crash_point
 from attentive_integration.http import ErrorKind, VendorError
+from attentive_integration.secrets import SecretUnreadable
 from loyalty import breakers, consent, stops, tokens
 from loyalty.models import AccessToken, Consent, ConsentEvent, Member, SignUpSource, Site
 from loyalty.models.scope import Someone
@@ -38,6 +39,8 @@ _THREADS = 16
 _LEASE = timedelta(minutes=2)
 # A person who has to answer "Y" may take their time: how often their eligibility is read again.
 _RECHECK = timedelta(hours=1)
+# How long to wait before another try where Attentive does not say it (seconds).
+_RETRY_PAUSE = 2.0
 
 
 class CannotSubscribe(Exception):
@@ -76,7 +79,7 @@ def _require_ready(site: Site) -> tuple[AttentiveClient, SignUpSource]:
                 % {"site": site.client_name}
             )
         return tokens.attentive_client(site), source
-    except tokens.TokenMissing as missing:
+    except (tokens.TokenMissing, SecretUnreadable) as missing:
         raise CannotSubscribe(str(missing)) from None
 
 
@@ -269,7 +272,7 @@ def _give_back(site: Site, row: Consent, error: VendorError, counts: Counter[str
         consent.step(row, State.UNKNOWN, expected=waiting, detail=error.sentence)
         counts["refused"] += 1
         return True
-    pause = error.retry_after if error.retry_after is not None else 2.0
+    pause = error.retry_after if error.retry_after is not None else _RETRY_PAUSE
     if error.status == 429:
         rate_limit.block(_pace(site, "SUBSCRIBE")[0], pause)
     due_at = timezone.now() + timedelta(seconds=pause)
@@ -318,13 +321,17 @@ def _confirm_requested(
 
 @dataclass(frozen=True)
 class Unsubscribed:
-    """What came of taking a person out: `state` here, and how it went at Attentive (done, already, failed, …)."""
+    """What came of taking a person out: `state` here, and how it went at Attentive (done, already, failed, …).
+
+    `pause` is the number of seconds after which a call that failed is worth another try, None when it is not.
+    """
 
     channel: str
     address: str
     state: str
     attentive: str
     sentence: str = ""
+    pause: float | None = None
 
 
 def unsubscribe(site: Site, phone_or_email: str, *, by: Someone = None, evidence: str = "") -> Unsubscribed:
@@ -354,7 +361,8 @@ def unsubscribe(site: Site, phone_or_email: str, *, by: Someone = None, evidence
         if error.kind == ErrorKind.UNKNOWN:
             return Unsubscribed(channel, address, row.state, "unclear", error.sentence)
         _report(site, row, address, failure=error.sentence)
-        return Unsubscribed(channel, address, row.state, "failed", error.sentence)
+        pause = (error.retry_after or _RETRY_PAUSE) if error.kind == ErrorKind.RETRY else None
+        return Unsubscribed(channel, address, row.state, "failed", error.sentence, pause)
     crash_point("after_unsubscribe_call")
     return Unsubscribed(channel, address, row.state, "done")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from attentive_integration.secrets import key_names, key_of
 from loyalty import consent, key_rotation
@@ -66,10 +66,9 @@ def test_what_no_key_opens_is_said_and_left_alone(settings: Any, keys: list[str]
     lost = make_token(make_site(), AccessToken.Kind.LOYALTY, "placeholder-lost")
     settings.FIELD_ENCRYPTION_KEYS = [keys[0]]
     found = make_token(make_site(), AccessToken.Kind.LOYALTY, "placeholder-found")
-    call_command("rotate_keys", "--json")
-    out, err = capsys.readouterr()
-    assert json.loads(out.splitlines()[-1])["unreadable"] == 1
-    assert "Put the key they were stored with back" in err
+    with pytest.raises(CommandError, match="Put the key they were stored with back"):
+        call_command("rotate_keys", "--json")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["unreadable"] == 1
     assert not key_rotation.rotate().older_keys_are_unused
     lost.refresh_from_db()
     settings.FIELD_ENCRYPTION_KEYS = keys

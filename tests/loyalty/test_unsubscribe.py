@@ -107,6 +107,14 @@ def test_two_clicks_at_the_same_moment_tell_attentive_once(world: World) -> None
     assert told(world) == 1
 
 
+def test_the_command_waits_for_what_attentive_puts_off(world: World, capsys: Any) -> None:
+    member = world.subscriber()
+    world.sandbox.add_fault("/v1/subscriptions/unsubscribe", "status", status=429, times=2)
+    call_command("unsubscribe_member", "--site", world.site.site_id, member.phone, "--json")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["attentive"] == "done"
+    assert told(world) == 1
+
+
 def test_the_command(world: World, capsys: Any) -> None:
     member, other = world.subscriber(), make_site()
     consent.hear(other, channel="TEXT", address=member.phone, state="SUBSCRIBED", source="WEBHOOK", event_at=None)

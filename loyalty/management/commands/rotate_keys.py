@@ -4,10 +4,10 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
-from loyalty.key_rotation import rotate
+from loyalty.key_rotation import Rotation, rotate
 
 
 class Command(BaseCommand):
@@ -21,18 +21,21 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         done = rotate(actor="rotate_keys")
+        if options["json"]:
+            result = {"resealed": done.resealed, "left": dict(done.left), "unreadable": done.unreadable}
+            self.stdout.write(json.dumps(result))
+        else:
+            self._say(done)
         if done.unreadable:
-            self.stderr.write(
+            raise CommandError(
                 _(
                     "%(count)d values open with none of the keys. Put the key they were stored with back, or enter "
                     "those tokens again."
                 )
                 % {"count": done.unreadable}
             )
-        if options["json"]:
-            result = {"resealed": done.resealed, "left": dict(done.left), "unreadable": done.unreadable}
-            self.stdout.write(json.dumps(result))
-            return
+
+    def _say(self, done: Rotation) -> None:
         self.stdout.write(_("%(count)d values were re-encrypted.") % {"count": done.resealed})
         for name, count in done.left.items():
             self.stdout.write(_("Key %(name)s: %(count)d values") % {"name": name, "count": count})

@@ -1,6 +1,7 @@
 """`manage.py unsubscribe_member`: takes one person out, here and at Attentive."""
 
 import json
+import time
 from argparse import ArgumentParser
 from typing import Any
 
@@ -11,6 +12,9 @@ from attentive_integration.phones import PhoneError
 from attentive_integration.secrets import SecretUnreadable
 from loyalty.models import Site
 from loyalty.subscriptions import Unsubscribed, unsubscribe
+
+# How long Attentive may put the call off (seconds).
+_PATIENCE = 20.0
 
 
 class Command(BaseCommand):
@@ -28,7 +32,7 @@ class Command(BaseCommand):
                 _("There is no site %(site)s. Its ID stands in the list of sites.") % {"site": options["site"]}
             )
         try:
-            done = unsubscribe(site, options["address"], evidence="unsubscribe_member")
+            done = _patiently(site, options["address"])
         except PhoneError as error:
             raise CommandError(error.sentence) from None
         except SecretUnreadable as error:
@@ -40,6 +44,16 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(result))
         else:
             self.stdout.write(_sentence(done))
+
+
+def _patiently(site: Site, address: str) -> Unsubscribed:
+    """Try again, for a while, what Attentive puts off."""
+    give_up_at = time.monotonic() + _PATIENCE
+    while True:
+        done = unsubscribe(site, address, evidence="unsubscribe_member")
+        if done.pause is None or time.monotonic() + done.pause > give_up_at:
+            return done
+        time.sleep(done.pause)
 
 
 def _sentence(done: Unsubscribed) -> str:
