@@ -42,8 +42,7 @@ def check_encryption_keys(**_kwargs: Any) -> list[CheckMessage]:
 @register(Tags.compatibility)
 def check_paces(**_kwargs: Any) -> list[CheckMessage]:
     """A pace below one call a second would stop the work without a word."""
-    paces = {**settings.RATE_LIMITS, "ANNEX_CLOUD": settings.ANNEX_CLOUD_RATE_LIMIT}
-    wrong = sorted(name for name, pace in paces.items() if pace < 1)
+    wrong = sorted(name for name, pace in settings.RATE_LIMITS.items() if pace < 1)
     if not wrong:
         return []
     return [

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from attentive_integration.models import Heartbeat
 
-WORKER, BEAT = "worker", "beat"
+WORKER, BEAT, TICK = "worker", "beat", "tick"
 # More than one sign in this time says nothing new.
 _OFTEN_ENOUGH = timedelta(seconds=5)
 

@@ -56,9 +56,8 @@ def reserve(key: str, limit: int, count: int, *, lead: float = 0.0) -> Reservati
         return Reservation([time.monotonic()] * count, _LATEST)
     spacing = 1 / (limit * _SHARE)
     with transaction.atomic():
-        row = _locked(key)
+        row, now = _locked(key)
         read_at = time.monotonic()
-        now: datetime = row.database_now  # type: ignore[attr-defined]
         free = max(row.next_slot_at, row.blocked_until or row.next_slot_at)
         first = max(free, now + timedelta(seconds=lead))
         ahead = (first - now).total_seconds()
@@ -76,27 +75,31 @@ def reserve(key: str, limit: int, count: int, *, lead: float = 0.0) -> Reservati
 
 def available(key: str, limit: int) -> int:
     """Return about how many slots could be reserved now, without reserving any."""
-    row = RateLimit.objects.annotate(database_now=Now()).filter(key=key).first()
-    if limit >= _UNLIMITED or row is None:
+    row = RateLimit.objects.annotate(database_now=Now()).filter(key=key).first() if limit < _UNLIMITED else None
+    if row is None:
         return limit
     ahead = max(row.next_slot_at, row.blocked_until or row.next_slot_at) - row.database_now
     return int((HORIZON - max(0.0, ahead.total_seconds())) * limit * _SHARE)
 
 
-def _locked(key: str) -> RateLimit:
-    rows = RateLimit.objects.select_for_update().annotate(database_now=Now())
-    row = rows.filter(key=key).first()
+def _locked(key: str) -> tuple[RateLimit, datetime]:
+    """Return the row, locked until the transaction ends, and the database's time.
+
+    The time is read after the lock: a statement that waits for a lock still tells when it began to wait.
+    """
+    rows = RateLimit.objects.select_for_update().filter(key=key)
+    row = rows.first()
     if row is None:
         RateLimit.objects.bulk_create([RateLimit(key=key, next_slot_at=Now())], ignore_conflicts=True)
-        row = rows.get(key=key)
-    return row
+        row = rows.get()
+    return row, RateLimit.objects.annotate(now=Now()).values_list("now", flat=True).get(pk=row.pk)
 
 
 def block(key: str, seconds: float) -> None:
     """Let no call with this key begin for so many seconds; the vendor asked for a pause."""
     with transaction.atomic():
-        row = _locked(key)
-        until = row.database_now + timedelta(seconds=seconds)  # type: ignore[attr-defined]
+        row, now = _locked(key)
+        until = now + timedelta(seconds=seconds)
         row.blocked_until = max(until, row.blocked_until or until)
         row.save(update_fields=["blocked_until"])
 

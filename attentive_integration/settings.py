@@ -198,8 +198,8 @@ RATE_LIMITS = {
     "SUBSCRIBE": env.int("RATE_LIMIT_SUBSCRIBE", default=10),
     "UNSUBSCRIBE": env.int("RATE_LIMIT_UNSUBSCRIBE", default=5),
     "DEFAULT": env.int("RATE_LIMIT_DEFAULT", default=150),
+    "ANNEX_CLOUD": env.int("ANNEX_CLOUD_RATE_LIMIT", default=5),
 }
-ANNEX_CLOUD_RATE_LIMIT = env.int("ANNEX_CLOUD_RATE_LIMIT", default=5)
 
 # --- Celery -----------------------------------------------------------------------------------------------------------
 # Without REDIS_URL there is no broker: wake-ups are not sent, and `run_campaigns` by cron does all the work.

@@ -58,8 +58,14 @@ reset = record_success
 
 
 def record_failure(site: Site, token_kind: str, error: VendorError) -> None:
-    """Count a failure; opens the breaker on a refused token, or on many failures in a row."""
+    """Count a failure; opens the breaker on a refused token, or on many failures in a row.
+
+    A refusal of the request itself is no failure but an answer: the vendor is there, and the token is good.
+    """
     if error.status == 429:
+        return
+    if error.kind == ErrorKind.REFUSED:
+        record_success(site, token_kind)
         return
     with transaction.atomic():
         Breaker.objects.get_or_create(site=site, token_kind=token_kind)

@@ -11,7 +11,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import TextChoices
@@ -165,7 +164,7 @@ def _looks_like_access_token(text: str) -> bool:
 
 
 def _ask_annex_cloud(site: Site, secret: str) -> Check:
-    rate_limit.acquire(f"{tokens.pace_key(secret)}:DEFAULT", settings.ANNEX_CLOUD_RATE_LIMIT)
+    rate_limit.acquire(*tokens.pace(secret, "ANNEX_CLOUD"))
     try:
         segments = AnnexCloudClient(site.site_id, secret).list_segments("all")
     except VendorError as error:
@@ -259,7 +258,7 @@ def _check_source(site: Site) -> Check:
     if not app_key:
         words = _("The ID is kept. It is tested as soon as the app key is there.")
         return Check(Task.SIGN_UP_SOURCE, TaskState.TO_DO, words, source.sign_up_source_id, Code.NOT_PROVEN)
-    rate_limit.acquire(f"{tokens.pace_key(app_key)}:DEFAULT", settings.RATE_LIMITS["DEFAULT"])
+    rate_limit.acquire(*tokens.pace(app_key))
     try:
         AttentiveClient(app_key=app_key).get_lists(phone=(site.guest_phones or [_NOBODY])[0])
     except VendorError as error:
@@ -292,7 +291,7 @@ def enter_app_key(site: Site, text: str, *, by: Someone = None) -> Check:
 
 
 def _ask_whose_key(site: Site, secret: str) -> tuple[Check, Account | None]:
-    rate_limit.acquire(f"{tokens.pace_key(secret)}:DEFAULT", settings.RATE_LIMITS["DEFAULT"])
+    rate_limit.acquire(*tokens.pace(secret))
     try:
         account = AttentiveClient(app_key=secret).me()
     except VendorError as error:
@@ -376,7 +375,7 @@ def _not_proven() -> Check:
 
 
 def _is_an_app_key(site: Site, secret: str) -> str:
-    rate_limit.acquire(f"{tokens.pace_key(secret)}:DEFAULT", settings.RATE_LIMITS["DEFAULT"])
+    rate_limit.acquire(*tokens.pace(secret))
     try:
         AttentiveClient(app_key=secret).me()
     except VendorError:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.conf import settings
 from django.utils.translation import gettext as _
 
 from attentive_integration import phones, rate_limit
@@ -32,14 +31,13 @@ def ask(site: Site, wanted: Iterable[str]) -> list[Answer]:
         return [Answer(phone, None, str(missing)) for phone in wanted]
     # The pace that all calls with this key share, in every process.
     secret = tokens.token_secret(site, AccessToken.Kind.ATTENTIVE_APP) or ""
-    pace = f"{tokens.pace_key(secret)}:DEFAULT"
     answers: list[Answer] = []
     refused = ""
     for phone in wanted:
         if refused:
             answers.append(Answer(phone, None, refused))
             continue
-        rate_limit.acquire(pace, settings.RATE_LIMITS["DEFAULT"])
+        rate_limit.acquire(*tokens.pace(secret))
         try:
             eligible = client.get_lists(phone=phone).is_eligible("MARKETING", "TEXT")
         except VendorError as error:

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -192,4 +191,4 @@ def confirm_test_text(site: Site, *, by: Someone = None) -> Check:
 
 def _wait(site: Site, kind: str, endpoint: str) -> None:
     secret = tokens.token_secret(site, kind) or ""
-    rate_limit.acquire(f"{tokens.pace_key(secret)}:{endpoint}", settings.RATE_LIMITS[endpoint])
+    rate_limit.acquire(*tokens.pace(secret, endpoint))

@@ -7,7 +7,6 @@ subscribed are looked up one by one, the longest unseen first, well below the ve
 import time
 from datetime import timedelta
 
-from django.conf import settings
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -22,7 +21,7 @@ SILENT_AFTER = timedelta(days=2)
 # Each subscribed person is looked up again after so long.
 LOOK_AGAIN_AFTER = timedelta(days=7)
 # Look-ups a second and token: a small share of the vendor's 150, so that texts come first.
-_PACE = 20
+PACE = 20
 
 _APP = AccessToken.Kind.ATTENTIVE_APP
 
@@ -46,12 +45,13 @@ def reconcile(site: Site, *, deadline: float) -> int:
     rows = Consent.objects.filter(site=site, channel=Consent.Channel.TEXT, state=Consent.State.SUBSCRIBED).filter(
         unseen
     )
-    oldest_first = rows.order_by(F("checked_at").asc(nulls_first=True))[: _PACE * 60]
+    oldest_first = rows.order_by(F("checked_at").asc(nulls_first=True))[: PACE * 60]
     left = 0
-    for row in rate_limit.paced(f"{tokens.pace_key(secret)}:RECONCILE", _PACE, oldest_first):
+    key, _limit = tokens.pace(secret)
+    for row in rate_limit.paced(f"{key}:RECONCILE", PACE, oldest_first):
         if time.monotonic() > deadline:
             break
-        rate_limit.acquire(f"{tokens.pace_key(secret)}:DEFAULT", settings.RATE_LIMITS["DEFAULT"])
+        rate_limit.acquire(*tokens.pace(secret))
         looked_at = timezone.now()
         try:
             may_be_texted = client.get_lists(phone=row.address).is_eligible("MARKETING", "TEXT")

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.utils import timezone
@@ -339,7 +338,7 @@ def _is_no_data(error: VendorError) -> bool:
 
 def _pace_annex_cloud(segment: Segment) -> None:
     secret = tokens.token_secret(segment.site, AccessToken.Kind.LOYALTY) or ""
-    rate_limit.acquire(f"{tokens.pace_key(secret)}:DEFAULT", settings.ANNEX_CLOUD_RATE_LIMIT)
+    rate_limit.acquire(*tokens.pace(secret, "ANNEX_CLOUD"))
 
 
 def _to_attentive(segment: Segment) -> PushResult:
@@ -406,4 +405,4 @@ def _at_attentive(segment: Segment, call: Callable[[], Any]) -> Any:
 
 def _pace_attentive(segment: Segment) -> None:
     secret = tokens.token_secret(segment.site, AccessToken.Kind.ATTENTIVE_APP) or ""
-    rate_limit.acquire(f"{tokens.pace_key(secret)}:DEFAULT", settings.RATE_LIMITS["DEFAULT"])
+    rate_limit.acquire(*tokens.pace(secret))

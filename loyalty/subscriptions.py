@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
@@ -236,7 +235,7 @@ def _in_parallel(
 def _pace(site: Site, endpoint: str) -> tuple[str, int]:
     """Return the limiter's key of the app key for an endpoint class, and the vendor's limit in calls a second."""
     secret = tokens.token_secret(site, APP) or ""
-    return f"{tokens.pace_key(secret)}:{endpoint}", settings.RATE_LIMITS[endpoint]
+    return tokens.pace(secret, endpoint)
 
 
 def _mark_requested(site: Site, row: Consent) -> bool:

@@ -4,15 +4,18 @@ import hashlib
 import hmac
 import re
 import secrets as random_secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from attentive_integration.annex_cloud import AnnexCloudClient, encode_access_token
 from attentive_integration.attentive import AttentiveClient
+from attentive_integration.secrets import SecretUnreadable
 from loyalty import audit, breakers
 from loyalty.models import AccessToken, Site
 from loyalty.models.scope import Someone, known_user
@@ -60,9 +63,25 @@ def hash_of(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def pace_key(secret: str) -> str:
-    """Return the name under which the calls with a secret are paced: the vendor's limits count per token."""
+def pace(secret: str, endpoint: str = "DEFAULT") -> tuple[str, int]:
+    """Return the limiter's key for calls with a secret and the vendor's limit in calls a second.
+
+    The vendors' limits count per token and endpoint class (a key of RATE_LIMITS), whichever sites share the token.
+    """
+    return f"{_pace_name(secret)}:{endpoint}", settings.RATE_LIMITS[endpoint]
+
+
+def _pace_name(secret: str) -> str:
     return hash_of(secret)[:16]
+
+
+def by_pace_name(rows: Iterable[AccessToken]) -> dict[str, AccessToken]:
+    """Return token rows (with their sites) by the name that stands before the colon in the limiter's keys."""
+    found = {}
+    for row in rows:
+        with suppress(SecretUnreadable):
+            found[_pace_name(row.reveal())] = row
+    return found
 
 
 def is_ingest_key(site: Site, key: str) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from django.conf import settings
 from django.utils import timezone
 
 from attentive_integration import rate_limit
@@ -55,8 +54,9 @@ class _Lane:
     site: Site
     route: str
     client: AttentiveClient
-    # The limiter's key: one token, one endpoint class.
+    # The limiter's key (one token, one endpoint class) and the vendor's limit in calls a second.
     key: str
+    limit: int
     calls: set[Future[Call]] = field(default_factory=set)
     # How many calls may be under way at a time.
     window: int = _FIRST_WINDOW
@@ -65,10 +65,6 @@ class _Lane:
     @property
     def token_kind(self) -> str:
         return queue.TOKEN_OF_ROUTE[self.route]
-
-    @property
-    def limit(self) -> int:
-        return settings.RATE_LIMITS["DEFAULT"]
 
 
 class _Dispatcher:
@@ -99,35 +95,35 @@ class _Dispatcher:
             elif not begun and self._is_idle():
                 return
 
-    def _look_around(self) -> None:
-        self.more_work()
+    def _look_around(self) -> int:
+        """Look after everything that may have changed; return how much further work was found."""
+        found = self.more_work()
         queue.sweep()
         queue.hold_behind_breakers()
         queue.release()
         self._read_sites()
         self._probe()
         self.swept_at = time.monotonic()
+        return found
 
     def _is_idle(self) -> bool:
         """Say whether there is no more to do; waits a moment when there is, but not yet."""
         if self.lanes and time.monotonic() - self.swept_at < _SWEEP_SECONDS / 4:
             time.sleep(0.02)
             return False
-        self._look_around()
-        if self.lanes:
+        if self._look_around() or self.lanes:
             return False
         soon = seconds_until_next()
         if soon is not None and soon <= min(WORTH_WAITING, self.deadline - time.monotonic()):
             time.sleep(min(max(soon, 0.01), 0.25))
             return False
-        return self.more_work() == 0
+        return True
 
     # --- Lanes --------------------------------------------------------------------------------------------------------
 
     def _read_sites(self) -> None:
         """Keep a lane for each site and route with something to send; read its tokens and settings anew."""
-        busy = {key: lane for key, lane in self.lanes.items() if lane.calls}
-        self.lanes = dict(busy)
+        self.lanes = {key: lane for key, lane in self.lanes.items() if lane.calls}
         sites = {site.pk: site for site in queue.sites_with_due_messages()}
         for site_id, route in queue.routes_of(sites):
             self._open_lane(sites[site_id], route)
@@ -138,7 +134,7 @@ class _Dispatcher:
             queue.hold_without_token(site, route)
             return
         known = self.lanes.setdefault((site.pk, route), lane)
-        known.site, known.client, known.key = lane.site, lane.client, lane.key
+        known.site, known.client, known.key, known.limit = lane.site, lane.client, lane.key, lane.limit
 
     # --- Calls --------------------------------------------------------------------------------------------------------
 
@@ -214,7 +210,7 @@ def _lane(site: Site, route: str) -> _Lane | None:
         secret = secrets.get(queue.TOKEN_OF_ROUTE[route])
         if not secret:
             return None
-        return _Lane(site, route, tokens.client_with(site, secrets), f"{tokens.pace_key(secret)}:DEFAULT")
+        return _Lane(site, route, tokens.client_with(site, secrets), *tokens.pace(secret))
     except SecretUnreadable:
         return None
 

@@ -8,7 +8,6 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
@@ -156,7 +155,7 @@ def _tell_attentive(site: Site, phones: set[str], emails: set[str], done: Erasur
             return
         client = tokens.attentive_client(site)
         for request in requests:
-            rate_limit.acquire(f"{tokens.pace_key(app_key)}:DEFAULT", settings.RATE_LIMITS["DEFAULT"])
+            rate_limit.acquire(*tokens.pace(app_key))
             client.delete_request(**request, reason=reason)
     except (VendorError, SecretUnreadable) as error:
         done.attentive = "failed"

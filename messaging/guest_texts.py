@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -44,7 +43,7 @@ def send_guest_text(campaign: Campaign, body: str, phone: str, *, by: Someone) -
             % {"site": site.client_name}
         )
     _record_once(campaign, body, phone, by)
-    rate_limit.acquire(f"{tokens.pace_key(secret)}:DEFAULT", settings.RATE_LIMITS["DEFAULT"])
+    rate_limit.acquire(*tokens.pace(secret))
     version = campaign.version
     try:
         client.messages(

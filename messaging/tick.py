@@ -11,7 +11,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from attentive_integration.models import Heartbeat
+from attentive_integration import heartbeats
 from loyalty import breakers
 from loyalty.models import Breaker, LoyaltyAction, SiteMembership
 from messaging import canary, queue
@@ -31,7 +31,7 @@ def run_tick(*, seconds: float = TICK_SECONDS) -> None:
     """Match, send and alert until nothing is due or the time is over."""
     send_due(seconds=seconds, more_work=_match_and_process)
     alert()
-    Heartbeat.objects.update_or_create(name="tick", defaults={"beat_at": timezone.now()})
+    heartbeats.show_alive(heartbeats.TICK)
 
 
 def _match_and_process() -> int:

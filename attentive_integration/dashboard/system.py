@@ -16,11 +16,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from attentive_integration import health
+from attentive_integration import health, heartbeats
 from attentive_integration.dashboard.home import queue_rows
 from attentive_integration.markup import ago, state_pill
 from attentive_integration.models import Heartbeat, RateLimit
-from loyalty.models import Breaker
+from loyalty import reconciliation, tokens
+from loyalty.models import AccessToken, Breaker
 from loyalty.permissions import Right, can, sites_where
 from messaging.overview import queues
 
@@ -87,21 +88,24 @@ def _schedule() -> list[list[Any]]:
         task = str(entry["task"])
         last = seen.get(task) or (seen.get("beat") if "heartbeat" in task else None)
         rows.append([name.capitalize(), every, ago(last), task])
-    rows.append([_("run_campaigns by cron"), _("as your cron says"), ago(seen.get("tick")), "manage.py run_campaigns"])
+    rows.append(
+        [_("run_campaigns by cron"), _("as your cron says"), ago(seen.get(heartbeats.TICK)), "manage.py run_campaigns"]
+    )
     return rows
 
 
 def _limits(scope: Any) -> list[list[Any]]:
     """Return how each site's tokens stand with the vendors' limits: calls a second, and whether a pause was asked."""
-    names = {str(uuid): name for uuid, name in scope.values_list("uuid", "client_name")[:500]}
+    current = AccessToken.objects.filter(site__in=scope, slot=AccessToken.Slot.CURRENT, revoked_at=None)
+    names = tokens.by_pace_name(current.exclude(kind=AccessToken.Kind.INGEST).select_related("site")[:2_000])
     now = timezone.now()
     rows = []
     for limit in RateLimit.objects.order_by("-next_slot_at")[:200]:
-        uuid, _colon, rest = limit.key.partition(":")
-        if uuid not in names:
+        name, _colon, endpoint = limit.key.partition(":")
+        if name not in names:
             continue
-        endpoint = rest.rpartition(":")[2]
-        most = settings.RATE_LIMITS.get(endpoint, settings.ANNEX_CLOUD_RATE_LIMIT)
+        token = names[name]
+        most = settings.RATE_LIMITS.get(endpoint, reconciliation.PACE)
         blocked = limit.blocked_until is not None and limit.blocked_until > now
         busy = limit.next_slot_at > now - timedelta(seconds=1)
         state = (
@@ -109,7 +113,13 @@ def _limits(scope: Any) -> list[list[Any]]:
             else state_pill("RUNNING", _("In use")) if busy else state_pill("IGNORED", _("Idle"))
         )  # fmt: skip
         rows.append(
-            [names[uuid], rest.replace("_", " ").replace(":", " · ").lower(), most, ago(limit.next_slot_at), state]
+            [
+                token.site.client_name,
+                f"{token.get_kind_display()} · {endpoint.replace('_', ' ').lower()}",
+                most,
+                ago(limit.next_slot_at),
+                state,
+            ]
         )
     return rows[:50]
 

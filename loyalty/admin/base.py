@@ -21,7 +21,18 @@ from loyalty.permissions import Right, can, chosen_site
 
 
 class SiteChangeList(ChangeList):
-    """A change list for which `site` in the query is the chosen site, not a filter on a column."""
+    """A change list for which `site` in the query is the chosen site, not a filter on a column.
+
+    Marks each row of a site with `sees_pii`: whether the reader may see its phones and addresses whole.
+    """
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        rows: list[Any] = list(self.result_list)
+        for row in rows:
+            if hasattr(row, "site_id"):
+                row.sees_pii = can(request.user, row.site_id, Right.PII)
+        self.result_list = rows
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
         wanted = super().get_filters_params(params)
@@ -110,6 +121,11 @@ class SiteScopedAdmin(admin.ModelAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return SiteChangeList
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Leave the site's column out where a site is chosen: it would say the same in every row."""
+        columns = super().get_list_display(request)
+        return [column for column in columns if column != "site_shown" or chosen_site(request) is None]
 
     def object_url(self, row: Any) -> str:
         """Return the page that a row of the list leads to."""

@@ -21,10 +21,10 @@ from django.utils.translation import gettext_lazy
 from attentive_integration.markup import STATE_LOOKS, ago, email_text, number, phone_text, pill_for_state
 from attentive_integration.phones import spellings
 from loyalty import subscriptions
-from loyalty.admin.base import SiteChangeList, SiteScopedAdmin
+from loyalty.admin.base import SiteScopedAdmin
 from loyalty.admin.waiting import duration as words_of
 from loyalty.models import AccessToken, Breaker, Consent, ConsentEvent, Member, Site
-from loyalty.permissions import Right, can, chosen_site
+from loyalty.permissions import Right, chosen_site
 
 State, Channel = Consent.State, Consent.Channel
 _MOST_SITES = 200
@@ -40,17 +40,6 @@ class StateFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Consent]) -> QuerySet[Consent]:
         return queryset.filter(state=self.value()) if self.value() in State.values else queryset
-
-
-class ConsentChangeList(SiteChangeList):
-    """Marks each row of the page with whether the reader may see its whole address."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        rows = list(self.result_list)
-        for row in rows:
-            row.sees_pii = can(request.user, row.site_id, Right.PII)
-        self.result_list = rows
 
 
 def address_text(row: Consent, *, whole: bool) -> str:
@@ -78,12 +67,6 @@ class ConsentAdmin(SiteScopedAdmin):
         "An address appears here when it is to be asked, when Attentive reports a subscription or an opt-out, or when "
         "a list exported from Attentive is imported."
     )
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[SiteChangeList]:
-        return ConsentChangeList
-
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        return [column for column in self.list_display if column != "site_shown" or not chosen_site(request)]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Consent], search_term: str

@@ -165,9 +165,6 @@ class ExportJobAdmin(SiteScopedAdmin):
 
     # --- History --------------------------------------------------------------------------------------------------
 
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        return [column for column in self.list_display if column != "site_shown" or not chosen_site(request)]
-
     @admin.display(description=gettext_lazy("what"))
     def what(self, job: ExportJob) -> str:
         return title_of(job)

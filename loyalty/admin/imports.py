@@ -158,9 +158,6 @@ class ImportJobAdmin(SiteScopedAdmin):
 
     # --- History --------------------------------------------------------------------------------------------------
 
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        return [column for column in self.list_display if column != "site_shown" or not chosen_site(request)]
-
     @admin.display(description=gettext_lazy("file"))
     def name(self, job: ImportJob) -> str:
         return job.file_name

@@ -94,7 +94,7 @@ class MemberChangeList(SiteChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        members: list[Any] = list(self.result_list)
+        members: list[Any] = self.result_list
         rows = Consent.objects.filter(
             site__in={member.site_id for member in members},
             channel=Consent.Channel.TEXT,
@@ -103,8 +103,6 @@ class MemberChangeList(SiteChangeList):
         states = {(site, address): state for site, address, state in rows.values_list("site", "address", "state")}
         for member in members:
             member.sms_state = states.get((member.site_id, member.phone), State.UNKNOWN.value)
-            member.sees_pii = can(request.user, member.site_id, Right.PII)
-        self.result_list = members
 
 
 def sms_state_of(member: Any) -> str:
@@ -197,12 +195,6 @@ class MemberAdmin(SiteScopedAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[SiteChangeList]:
         return MemberChangeList
-
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        columns = list(self.list_display)
-        if chosen_site(request):
-            columns.remove("site_shown")
-        return columns
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Member], search_term: str

@@ -95,9 +95,6 @@ class SegmentAdmin(SiteScopedAdmin):
             )
         )
 
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        return [column for column in self.list_display if column != "site_shown" or not chosen_site(request)]
-
     @admin.display(description=gettext_lazy("type"))
     def kind(self, segment: Segment) -> SafeString:
         return pill(_("Frozen"), "info", "snow") if segment.is_frozen else pill(_("Rules"), "calm", "filter")

@@ -11,12 +11,13 @@ from django.db import InterfaceError, OperationalError
 from django.utils.translation import gettext as _
 
 from loyalty import imports
-from loyalty.models import ImportJob, Site
+from loyalty.management.site_option import add_site_option, site_of
+from loyalty.models import ImportJob
 from loyalty.rejects import local_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--site", required=True, metavar="SITE_ID", help="Annex Cloud's number of the client site")
+    add_site_option(parser)
     parser.add_argument("file", metavar="FILE", help="the CSV file")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
@@ -28,9 +29,7 @@ def import_file(
 
     The same file with the same options, left unfinished by a process that died, goes on where it stopped.
     """
-    site = Site.objects.filter(site_id=options["site"]).first()
-    if site is None:
-        raise CommandError(_("There is no site “%(site)s”. Check the Site ID.") % {"site": options["site"]})
+    site = site_of(options)
     path = Path(options["file"])
     try:
         with path.open("rb") as file:

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
-from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -15,11 +14,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from attentive_integration import markup, phones
-from loyalty.admin.base import SiteChangeList, SiteScopedAdmin
 from loyalty.models import LoyaltyAction
 from loyalty.permissions import Right, can, chosen_site
 from messaging import why
-from messaging.admin.lists import PeriodFilter, site_pks, with_line, without_site
+from messaging.admin.lists import LogAdmin, PeriodFilter, with_line
 
 Outcome = LoyaltyAction.Outcome
 _TONES = {Outcome.MATCHED: "good", Outcome.HISTORY: "calm", Outcome.SITE_DRAFT: "warn", Outcome.TOO_OLD: "warn"}
@@ -66,42 +64,19 @@ class MemberFilter(SimpleListFilter):
         return queryset.filter(member=int(self.value() or 0)) if self.value() else queryset
 
 
-class ActionChangeList(SiteChangeList):
-    """Knows of each row whether its member may be shown in full."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        rows: list[Any] = list(self.result_list)
-        for action in rows:
-            action.sees_pii = can(request.user, action.site_id, Right.PII)
-        self.result_list = rows
-
-
 @admin.register(LoyaltyAction)
-class LoyaltyActionAdmin(SiteScopedAdmin):
+class LoyaltyActionAdmin(LogAdmin):
     list_display = ("activity_id", "action_type", "member_shown", "outcome_shown", "site_shown", "occurred", "received")
     list_filter = (RecordedFilter, OutcomeFilter, MemberFilter)
     list_select_related = ("site", "member", "action_type")
     search_fields = ("activity_id",)
     search_help_text = gettext_lazy("Activity ID, phone in any spelling or loyalty ID")
-    ordering = ("-pk",)
-    sortable_by = ()
     lead = gettext_lazy("What members did, as Annex Cloud reported it, and what became of it.")
     empty_icon = "star"
     empty_title = gettext_lazy("No action received in this period")
     empty_text = gettext_lazy(
         "Annex Cloud sends what members do to the inbound API, or you import a file. No action, no text."
     )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[LoyaltyAction]:
-        rows: Any = LoyaltyAction.objects.filter(site__in=site_pks(request))
-        return rows.order_by("-pk")
-
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        return without_site(request, super().get_list_display(request))
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return ActionChangeList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

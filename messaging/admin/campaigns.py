@@ -25,7 +25,7 @@ from loyalty.permissions import Right, can, chosen_site, sites_where
 from messaging import campaigns, guest_texts, previews, starters, text
 from messaging.admin.campaign_pages import editor_parts, preview_parts, readiness, shadow_report, version_rows
 from messaging.admin.capped import CountOf, LatestOf, shown
-from messaging.admin.lists import with_line, without_site
+from messaging.admin.lists import with_line
 from messaging.campaigns import CampaignRefused
 from messaging.forms import CampaignForm, GoLiveForm, GuestTextForm, NewCampaignForm
 from messaging.models import Campaign, Message
@@ -98,9 +98,6 @@ class CampaignAdmin(SiteScopedAdmin):
         texts = Message.objects.filter(campaign=OuterRef("pk"))
         sent = texts.filter(action__gte=Subquery(first), sent_at__gte=now - timedelta(days=7)).order_by()
         return rows.annotate(week=CountOf(sent), latest=LatestOf(texts.order_by("-action"), "sent_at", _NEWEST))
-
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        return without_site(request, super().get_list_display(request))
 
     @admin.display(description=gettext_lazy("action and text"))
     def text_shown(self, campaign: Campaign) -> SafeString:

@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from loyalty.admin.base import SiteScopedAdmin
 from loyalty.models import Site
 from loyalty.permissions import chosen_site
 
@@ -37,9 +38,14 @@ def with_line(words: str, line: str) -> SafeString:
     return format_html('<span>{}<br><span class="quiet small">{}</span></span>', words, line)
 
 
-def without_site(request: HttpRequest, columns: Sequence[Any]) -> list[Any]:
-    """Return a list's columns, without the site where one is chosen."""
-    return [column for column in columns if column != "site_shown" or chosen_site(request) is None]
+class LogAdmin(SiteScopedAdmin):
+    """A long list, newest first, read by an index of each of the sites that the reader may see."""
+
+    ordering = ("-pk",)
+    sortable_by = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return self.model._default_manager.filter(site__in=site_pks(request)).order_by("-pk")
 
 
 class PeriodFilter(SimpleListFilter):

@@ -21,13 +21,13 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from attentive_integration import markup, phones
 from attentive_integration.wake import wake
-from loyalty.admin.base import ObjectAction, SiteChangeList, SiteScopedAdmin
+from loyalty.admin.base import ObjectAction
 from loyalty.exports import ExportRefused
 from loyalty.models import LoyaltyAction, Site
 from loyalty.permissions import Right, can, chosen_site, sites_where
 from messaging import decisions, exports, reasons, text
 from messaging.admin.capped import CountOf, shown
-from messaging.admin.lists import PeriodFilter, site_pks, with_line
+from messaging.admin.lists import LogAdmin, PeriodFilter, site_pks, with_line
 from messaging.admin.message_page import message_page
 from messaging.models import Campaign, Message
 
@@ -99,26 +99,13 @@ class ReasonFilter(SimpleListFilter):
         return queryset.filter(reason=self.value()) if self.value() else queryset
 
 
-class MessageChangeList(SiteChangeList):
-    """Knows of each row whether its phone may be shown whole."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        rows: list[Any] = list(self.result_list)
-        for message in rows:
-            message.sees_pii = can(request.user, message.site_id, Right.PII)
-        self.result_list = rows
-
-
 @admin.register(Message)
-class MessageAdmin(SiteScopedAdmin):
+class MessageAdmin(LogAdmin):
     list_display = ("to_shown", "text_shown", "state_shown", "reason_shown", "when")
     list_filter = (StateFilter, PeriodFilter, CampaignFilter, ReasonFilter)
     list_select_related = ("site", "campaign")
     search_fields = ("to",)
     search_help_text = gettext_lazy("Phone in any spelling, #message or activity ID")
-    ordering = ("-pk",)
-    sortable_by = ()
     actions = ("send_again_selected", "treat_as_sent_selected", "cancel_selected")
     lead = gettext_lazy("What went, what did not, and why. “Accepted” means that Attentive took the text.")
     empty_icon = "message"
@@ -150,10 +137,6 @@ class MessageAdmin(SiteScopedAdmin):
 
     # --- The list -------------------------------------------------------------------------------------------------
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        rows: Any = Message.objects.filter(site__in=site_pks(request))
-        return rows.order_by("-pk")
-
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
@@ -183,9 +166,6 @@ class MessageAdmin(SiteScopedAdmin):
                 "list_links": self._list_links(request, changelist),
             }
         return response
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return MessageChangeList
 
     def _list_links(self, request: HttpRequest, changelist: ChangeList) -> list[dict[str, Any]]:
         links = []

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
@@ -13,9 +12,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from attentive_integration import markup
-from loyalty.admin.base import SiteScopedAdmin
 from loyalty.permissions import Right, can
-from messaging.admin.lists import PeriodFilter, site_pks, without_site
+from messaging.admin.lists import LogAdmin, PeriodFilter
 from messaging.models import WebhookEvent
 
 
@@ -27,11 +25,10 @@ class ReceivedFilter(PeriodFilter):
 
 
 @admin.register(WebhookEvent)
-class WebhookEventAdmin(SiteScopedAdmin):
+class WebhookEventAdmin(LogAdmin):
     list_display = ("type_shown", "state_shown", "error_shown", "site_shown", "event_shown", "received_shown")
     list_filter = ("state", ReceivedFilter)
     list_select_related = ("site",)
-    sortable_by = ()
     lead = gettext_lazy("What Attentive reported. An opt-out takes effect before its webhook is answered.")
     empty_icon = "webhook"
     empty_title = gettext_lazy("No webhook in this period")
@@ -39,13 +36,6 @@ class WebhookEventAdmin(SiteScopedAdmin):
         "Attentive calls the site's webhook address when somebody subscribes, opts out, or was texted. The address and "
         "the steps stand on the site's Activate page."
     )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookEvent]:
-        rows: Any = WebhookEvent.objects.filter(site__in=site_pks(request))
-        return rows.order_by("-pk")
-
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        return without_site(request, super().get_list_display(request))
 
     @admin.display(description=gettext_lazy("event"))
     def type_shown(self, event: WebhookEvent) -> str:

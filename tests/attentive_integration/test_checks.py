@@ -38,7 +38,7 @@ def test_a_sound_configuration_has_no_finding(sound: Any) -> None:
     [
         ({"FIELD_ENCRYPTION_KEYS": ["short"]}, {"loyalty_sms.E001"}),
         ({"FIELD_ENCRYPTION_KEYS": [Fernet.generate_key().decode(), "é" * 44]}, {"loyalty_sms.E001"}),
-        ({"ANNEX_CLOUD_RATE_LIMIT": 0}, {"loyalty_sms.E002"}),
+        ({"RATE_LIMITS": {"DEFAULT": 150, "ANNEX_CLOUD": 0}}, {"loyalty_sms.E002"}),
         ({"SECRET_KEY": "short"}, {"loyalty_sms.W001"}),
         ({"SECRET_KEY": "ab" * 40}, {"loyalty_sms.W001"}),
         ({"PUBLIC_URL": "http://sms.example.com"}, {"loyalty_sms.W002"}),

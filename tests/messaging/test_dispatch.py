@@ -292,6 +292,33 @@ def test_a_refused_token_holds_its_site_and_no_other(sandbox: SandboxProcess) ->
     assert len(ours.texts()) == 40
 
 
+def test_people_whom_attentive_refuses_are_no_outage(world: World) -> None:
+    """A refusal is an answer: the vendor is there, and the token is good."""
+    strangers = [make_member(world.site) for _ in range(breakers.FAILURES_IN_A_ROW + 5)]
+    for stranger in strangers:
+        make_consent(stranger)
+        make_message(stranger)
+    send_due(seconds=10)
+    assert Message.objects.filter(state=State.REFUSED).count() == len(strangers)
+    assert breakers.opened() == []
+    sent = make_message(world.subscriber())
+    send_due(seconds=10)
+    assert state_of(sent) == ("ACCEPTED", "")
+
+
+def test_a_refused_person_proves_a_token_that_was_held(world: World) -> None:
+    world.sandbox.configure_company(world.company, refused=["legacy"])
+    stranger = make_member(world.site)
+    make_consent(stranger)
+    make_message(stranger)
+    send_due(seconds=5)
+    held = make_message(world.subscriber())
+    world.sandbox.configure_company(world.company, refused=[])
+    open_probe()
+    send_due(seconds=10)
+    assert state_of(held) == ("ACCEPTED", "")
+
+
 def test_an_outage_holds_and_heals_by_itself(world: World) -> None:
     world.sandbox.add_fault("/1/messages", "status", times=20, status=503)
     messages = [make_message(world.subscriber()) for _ in range(30)]

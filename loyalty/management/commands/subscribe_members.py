@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from loyalty.models import Site
+from loyalty.management.site_option import add_site_option, site_of
 from loyalty.subscriptions import CannotSubscribe, subscribe_due
 
 
@@ -17,15 +17,12 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--site", required=True, metavar="SITE_ID")
+        add_site_option(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        site = Site.objects.filter(site_id=options["site"]).first()
-        if site is None:
-            raise CommandError(f"There is no site {options['site']}. Its ID stands in the list of sites.")
         try:
-            counts = subscribe_due(site)
+            counts = subscribe_due(site_of(options))
         except CannotSubscribe as refusal:
             raise CommandError(str(refusal)) from None
         if options["json"]:

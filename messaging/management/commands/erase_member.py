@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from attentive_integration.phones import PhoneError
-from loyalty.models import Site
+from loyalty.management.site_option import add_site_option, site_of
 from messaging.erasure import erase
 
 
@@ -20,16 +20,12 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--site", required=True, metavar="SITE_ID")
+        add_site_option(parser)
         parser.add_argument("address", metavar="PHONE_OR_EMAIL")
         parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        site = Site.objects.filter(site_id=options["site"]).first()
-        if site is None:
-            raise CommandError(
-                _("There is no site %(site)s. Its ID stands in the list of sites.") % {"site": options["site"]}
-            )
+        site = site_of(options)
         try:
             done = erase(site, options["address"], actor="erase_member")
         except PhoneError as error:

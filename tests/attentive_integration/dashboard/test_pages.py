@@ -10,8 +10,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
+from attentive_integration import rate_limit
 from attentive_integration.models import Heartbeat
-from loyalty import consent
+from loyalty import consent, tokens
 from loyalty.models import AccessToken, Breaker, ImportJob, Site, SiteMembership
 from tests.factories import (
     make_action,
@@ -265,3 +266,13 @@ def test_a_bad_file_is_refused_in_a_sentence(root: Client, content: bytes, words
     fields = {"client_name": "New", "site_id": "80", "file": SimpleUploadedFile("site.json", content)}
     assert words in text_of(root.post("/admin/loyalty/site/setup/", fields))
     assert not Site.objects.exists()
+
+
+def test_system_shows_the_pace_of_the_tokens_of_the_users_sites_only() -> None:
+    ours, theirs = make_site(client_name="Harbor Goods"), make_site(client_name="Bluebird")
+    for site in (ours, theirs):
+        make_token(site, AccessToken.Kind.ATTENTIVE_LEGACY, f"legacy-{site.site_id}")
+        rate_limit.reserve(*tokens.pace(f"legacy-{site.site_id}"), 1)
+    text = text_of(browser(make_user(ours, role=Role.DEVELOPER)).get("/admin/system/"))
+    assert "Attentive legacy token · default" in text
+    assert "Bluebird" not in text
