@@ -8,7 +8,8 @@ import json
 import re
 import unicodedata
 import zoneinfo
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import cache
 from typing import Any
@@ -19,10 +20,14 @@ from django.utils.translation import gettext as _
 from import_export.widgets import Widget
 
 from attentive_integration.phones import PhoneError, to_e164
+from loyalty.spreadsheets import restore
 
 # A cell of these two dashes empties the field; a blank cell leaves it as it is.
 CLEAR = "--"
 BIGGEST = 2**63 - 1
+# Signs, in cells joined by line ends, that a cell is not to be taken as it is: a space at its edge, a leading
+# apostrophe, a clear.
+_MARKS = ("\n ", " \n", "\n'", f"\n{CLEAR}\n")
 
 
 class CellError(ValueError):
@@ -44,6 +49,36 @@ class Cell(Widget):
     def clean_text(self, raw: str) -> str:
         raise NotImplementedError
 
+    def clean_column(self, cells: Sequence[str]) -> tuple[list[str | None], dict[int, CellError]]:
+        """Clean raw cells of a file: None for a blank one, CLEAR for `--`; errors by the index of their cell.
+
+        Most columns need no change at all, and that is found out for all cells at once.
+        """
+        whole, lines = "".join(cells), "\n".join(("", *cells, ""))
+        as_it_is = whole.isprintable() and not any(mark in lines for mark in _MARKS)
+        if as_it_is and self.are_clean(cells, whole):
+            return [cell or None for cell in cells] if "\n\n" in lines else list(cells), {}
+        return self._one_by_one(cells)
+
+    def are_clean(self, cells: Sequence[str], whole: str) -> bool:
+        """Tell whether `clean_text` would return each cell as it is, or the cell is blank; `whole` is their text."""
+        return False
+
+    def _one_by_one(self, cells: Sequence[str]) -> tuple[list[str | None], dict[int, CellError]]:
+        known: dict[str, str | None] = {}
+        wrong: dict[str, CellError] = {}
+        for cell in set(cells):
+            text = restore(cell.strip()).strip()
+            try:
+                known[cell] = text if text == CLEAR else self.clean_text(text) if text else None
+            except CellError as error:
+                wrong[cell] = error
+        if not wrong:
+            return [known[cell] for cell in cells], {}
+        return [known.get(cell) for cell in cells], {
+            index: wrong[cell] for index, cell in enumerate(cells) if cell in wrong
+        }
+
     def clean(self, value: Any, row: Any = None, **kwargs: Any) -> Any:
         """Return the Python value of a cell; raises `CellError`."""
         text = "" if value is None else str(value).strip()
@@ -59,6 +94,9 @@ class TextCell(Cell):
     def __init__(self, label: str, limit: int) -> None:
         super().__init__(label)
         self.limit = limit
+
+    def are_clean(self, cells: Sequence[str], whole: str) -> bool:
+        return max(map(len, cells), default=0) <= self.limit
 
     def clean_text(self, raw: str) -> str:
         text = raw if raw.isprintable() else _printable(raw)
@@ -91,6 +129,21 @@ class PhoneCell(Cell):
         except PhoneError as error:
             raise CellError(error.code, error.sentence) from None
 
+    def clean_column(self, cells: Sequence[str]) -> tuple[list[str | None], dict[int, CellError]]:
+        """Clean phones; a member's cannot be blank, nor be cleared."""
+        country, allowed = self.country, self.allowed
+        with suppress(PhoneError):
+            return [to_e164(cell, country, allowed) for cell in cells], {}
+        column: list[str | None] = []
+        errors: dict[int, CellError] = {}
+        for index, cell in enumerate(cells):
+            try:
+                column.append(self.clean_text("" if cell.strip() == CLEAR else cell))
+            except CellError as error:
+                column.append(None)
+                errors[index] = error
+        return column, errors
+
     def clean(self, value: Any, row: Any = None, **kwargs: Any) -> Any:
         return self.clean_text("" if value is None else str(value).strip())
 
@@ -100,6 +153,9 @@ _EMAIL = re.compile(r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@(?:[a-z0-9](?:[a-z0-9-]{0,
 
 class EmailCell(Cell):
     """An e-mail address, in lower case."""
+
+    def are_clean(self, cells: Sequence[str], whole: str) -> bool:
+        return max(map(len, cells), default=0) <= 64 and all(map(_EMAIL.fullmatch, filter(None, cells)))
 
     def clean_text(self, raw: str) -> str:
         text = raw.lower()
@@ -121,6 +177,9 @@ _WHOLE = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,24})(?:\.0{1,6})?", re.ASC
 
 class PointsCell(Cell):
     """A whole number, also written as 1,234 or 1234.00."""
+
+    def are_clean(self, cells: Sequence[str], whole: str) -> bool:
+        return (whole.isdecimal() and whole.isascii() and max(map(len, cells)) < 19) or not whole
 
     def clean_text(self, raw: str) -> str:
         if raw.isdecimal() and raw.isascii() and len(raw) < 19:
@@ -168,6 +227,9 @@ class DateCell(Cell):
     def __init__(self, label: str, *, day_first: bool = False) -> None:
         super().__init__(label)
         self.day_first = day_first
+
+    def are_clean(self, cells: Sequence[str], whole: str) -> bool:
+        return max(cells, default="") < _this_year() and all(map(_PLAIN_DATE.fullmatch, filter(None, cells)))
 
     def clean_text(self, raw: str) -> str:
         if _PLAIN_DATE.fullmatch(raw) and raw < _this_year():
@@ -252,6 +314,9 @@ _OPT_IN = {
 
 class OptInCell(Cell):
     """The loyalty program's opt-in: yes or no."""
+
+    def are_clean(self, cells: Sequence[str], whole: str) -> bool:
+        return {"", "YES", "NO"}.issuperset(cells)
 
     def clean_text(self, raw: str) -> str:
         if raw in ("YES", "NO"):

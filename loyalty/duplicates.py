@@ -1,35 +1,73 @@
-"""Remembers which phones of a file have been met, exactly and in flat memory, whatever the size of the file."""
+"""Remembers what of a file has been met, exactly and in flat memory, whatever the size of the file.
 
+Each memory is asked once per slice; asking again for the same slice, after its transaction had to be repeated, gives
+the same answer.
+"""
+
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+# Ids of one map: 8 for each of its bytes.
+_MAP_BYTES = 4096
+_MAP_BITS = 15
 
 
-class Seen:
-    """A temporary table on this host's disk; it is made again from the file when an import goes on elsewhere."""
+class SeenIds:
+    """The ids of members, one bit each: ids are given in turn, so that the maps are few and full."""
+
+    def __init__(self) -> None:
+        self._maps: dict[int, bytearray] = {}
+        self._latest: Collection[int] = ()
+        self._slice: int | None = None
+
+    def met_before(self, ids: Collection[int], *, piece: int) -> set[int]:
+        """Take in the distinct ids of a slice, and return those that an earlier slice had."""
+        if piece != self._slice:
+            self._add(self._latest)
+            self._slice = piece
+        self._latest = ids
+        maps = self._maps
+        met = set()
+        for number in ids:
+            bits = maps.get(number >> _MAP_BITS)
+            if bits is not None and bits[(number >> 3) % _MAP_BYTES] >> (number & 7) & 1:
+                met.add(number)
+        return met
+
+    def _add(self, ids: Collection[int]) -> None:
+        maps = self._maps
+        for number in ids:
+            bits = maps.get(number >> _MAP_BITS)
+            if bits is None:
+                bits = maps[number >> _MAP_BITS] = bytearray(_MAP_BYTES)
+            bits[(number >> 3) % _MAP_BYTES] |= 1 << (number & 7)
+
+
+class SeenPhones:
+    """Phones in E.164, in a temporary table on this host's disk."""
 
     def __init__(self) -> None:
         # An empty name is SQLite's own temporary file: cached in memory up to the limit, gone when closed.
         self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._table.execute("PRAGMA cache_size = -8192")
         self._table.execute("PRAGMA journal_mode = OFF")
-        self._table.execute("CREATE TABLE seen (phone INTEGER PRIMARY KEY, line INTEGER)")
+        self._table.execute("CREATE TABLE seen (phone INTEGER PRIMARY KEY, piece INTEGER)")
 
-    def add(self, phones: Sequence[str], lines: Sequence[int]) -> dict[str, int]:
-        """Take in distinct phones (E.164) with their lines; return those met before, with the line of the first."""
-        rows = sorted((int(phone), line) for phone, line in zip(phones, lines, strict=True))
-        before = self._table.total_changes
+    def met_before(self, phones: Sequence[str], *, piece: int) -> set[str]:
+        """Take in the distinct phones of a slice, and return those that an earlier slice had."""
+        numbers = sorted(map(int, phones))
         self._table.execute("BEGIN")
-        self._table.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", rows)
+        before = self._table.total_changes
+        self._table.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", ((number, piece) for number in numbers))
         self._table.execute("COMMIT")
-        if self._table.total_changes - before == len(rows):
-            return {}
-        first_line = dict(rows)
-        met = {}
-        for phone in phones:
-            (line,) = self._table.execute("SELECT line FROM seen WHERE phone = ?", (int(phone),)).fetchone()
-            if line != first_line[int(phone)]:
-                met[phone] = line
-        return met
+        if self._table.total_changes - before == len(numbers):
+            return set()
+        met = self._table.execute(
+            "SELECT seen.phone FROM json_each(?) AS new JOIN seen ON seen.phone = new.value WHERE seen.piece <> ?",
+            (json.dumps(numbers), piece),
+        )
+        return {f"+{number}" for (number,) in met}
 
     def close(self) -> None:
         self._table.close()

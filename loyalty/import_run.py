@@ -4,13 +4,15 @@ A worker owns a job by a lease, and proves it with the job's fence in every writ
 out goes on from the last committed slice, and ends where an undisturbed run would have ended.
 """
 
+import gc
 import os
 import queue
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -36,6 +38,9 @@ COUNTERS = ("created", "updated", "unchanged", "duplicate", "rejected")
 
 _LEASE = timedelta(seconds=60)
 _POLL_SECONDS = 0.5
+# New objects after which Python may search for cyclic garbage: those of some slices.
+_OBJECTS = 200_000
+_SWITCH_SECONDS = 0.0005
 # How often a slice is tried again after somebody else wrote the same members, and how many examples are shown.
 _ATTEMPTS = 5
 _EXAMPLES = 5
@@ -209,13 +214,17 @@ def end(job: ImportJob, state: str, *, error: str = "") -> None:
 
 
 def _work_through(job: ImportJob, *, deadline: float | None, write: bool) -> None:
-    work = work_for(job)
+    work = work_for(job, write=write)
+    done = job.checkpoint["offset"]
     try:
-        with job.file.open("rb") as file:
+        with job.file.open("rb") as file, _tuned_for_rows():
             for prepared in _ahead(_prepared(file, job, work)):
                 if must_stop(job, deadline):
                     return
-                retrying(partial(_apply, job, work, prepared, write=write))
+                if prepared.piece.offset <= done:
+                    retrying(partial(_look_back, job, work, prepared))
+                    continue
+                retrying(partial(_apply, job, work, prepared))
                 crash_point("after_slice_commit")
     except FileNotFoundError:
         raise ImportRefused(_("The uploaded file is no longer there. Upload it again.")) from None
@@ -233,20 +242,15 @@ def _work_through(job: ImportJob, *, deadline: float | None, write: bool) -> Non
 
 
 def _prepared(file: Any, job: ImportJob, work: Work) -> Iterator[Prepared]:
-    """Yield the slices that are left; those before are prepared again, so that repeats of their phones are found."""
     dialect = Dialect.from_json(job.dialect)
-    done = job.checkpoint["offset"]
     for piece in slices(file, dialect, offset=dialect.body, line=dialect.body_line):
-        prepared = work.prepare(piece)
-        if piece.offset > done:
-            yield prepared
+        yield work.prepare(piece)
 
 
 def must_stop(job: ImportJob, deadline: float | None) -> bool:
     """End the job when staff asked for it; hand it back when this worker's time is over."""
     mine = ImportJob.objects.filter(pk=job.pk, fence=job.fence, state=State.RUNNING)
-    asked = mine.values_list("cancel_asked_at", flat=True).first()
-    if asked is not None:
+    if mine.exclude(cancel_asked_at=None).exists():
         write_rejects(job)
         end(job, State.CANCELLED)
         return True
@@ -266,9 +270,15 @@ def retrying(step: Callable[[], T]) -> T:
 
 
 @transaction.atomic
-def _apply(job: ImportJob, work: Work, prepared: Prepared, *, write: bool) -> None:
+def _look_back(job: ImportJob, work: Work, prepared: Prepared) -> None:
+    keep(locked(job))
+    work.look_back(prepared)
+
+
+@transaction.atomic
+def _apply(job: ImportJob, work: Work, prepared: Prepared) -> None:
     mine = locked(job)
-    applied = work.apply(prepared, write=write, now=timezone.now())
+    applied = work.apply(prepared, now=timezone.now())
     _store_issues(job, applied.issues)
     piece = prepared.piece
     for name in COUNTERS:
@@ -321,6 +331,23 @@ def _findings(before: dict[str, Any], applied: Applied, prepared: Prepared) -> d
         if len(group["examples"]) < _EXAMPLES:
             group["examples"] = [*group["examples"], {"line": issue.line, "value": issue.value}]
     return {**before, "groups": groups, "suspicious": prepared.suspicious}
+
+
+@contextmanager
+def _tuned_for_rows() -> Iterator[None]:
+    """Tune Python for two threads, one that makes rows and one that mostly waits for the database.
+
+    Rows make no cyclic garbage, and searching them for it would cost as much as reading them. And the one that waits
+    is let in at once when its answer comes.
+    """
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(_OBJECTS, *threshold[1:])
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:

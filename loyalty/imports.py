@@ -18,7 +18,7 @@ from loyalty import audit
 from loyalty.cells import CellError, PhoneCell
 from loyalty.import_run import check_import, due_jobs, job_ahead, retrying, run_import
 from loyalty.import_undo import undo_import
-from loyalty.import_work import last_given, superseded, without_erased, without_repeats, work_for
+from loyalty.import_work import last_given, merge_repeats, superseded, without_erased, work_for
 from loyalty.member_upsert import FIELDS, MemberUpsert
 from loyalty.models import ImportIssue, ImportJob, Site
 from loyalty.models.scope import Someone, known_user
@@ -198,8 +198,9 @@ def upsert_members(site: Site, items: Sequence[Any], *, source: str) -> list[Out
             piece.lines.append(position)
             piece.rows.append(cells)
     cleaned = cleaner.clean(piece)
-    without_repeats(cleaned, None, last_given)
-    for issue in without_erased(site, cleaned, email_at=cleaner.fields.index("email")):
+    merge_repeats(cleaned, last_given)
+    cleaned = without_erased(site, cleaned, email_at=cleaner.fields.index("email"))
+    for issue in cleaned.issues:
         status = "duplicate" if issue.kind == ImportIssue.Kind.DUPLICATE else "rejected"
         outcomes[issue.line] = Outcome(status, issue.reason if status == "rejected" else None)
     outcomes.update(retrying(lambda: _upsert(site, cleaner, cleaned)))
@@ -211,7 +212,7 @@ def _upsert(site: Site, cleaner: PhoneCleaner, cleaned: Cleaned) -> dict[int, Ou
     upsert = MemberUpsert(site.pk, cleaner.fields)
     upsert.stage(cleaned.lines, cleaned.rows)
     merged = upsert.match()
-    outcomes = {line: Outcome(status) for line, status in upsert.outcomes()}
+    outcomes = {line: Outcome(status) for line, _phone, _pk, _ours, status in upsert.outcomes()}
     upsert.write(merged, superseded=superseded(cleaned, cleaner.fields), now=timezone.now())
     return outcomes
 

@@ -4,10 +4,11 @@ The rows are staged in a temporary table (PostgreSQL: COPY), matched once with t
 is new or different is written. A staged NULL leaves a field as it is; clearing has a value of its own.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection
 
@@ -23,6 +24,8 @@ FIELDS = (
 )  # fmt: skip
 # What is staged to empty a field that may be NULL; no cleaned cell equals it.
 _CLEARED = {"points": str(-(2**63)), "birth_date": "0001-01-01"}
+# What is noted of each staged row when it is matched.
+_FLAGS = ("changed", "conflict", "claims", "revives", "ours")
 
 Row = Sequence[str | None]
 
@@ -32,6 +35,15 @@ def cleared(name: str) -> str | None:
     return None if name == "joined_at" else _CLEARED.get(name, "")
 
 
+class Superseded(NamedTuple):
+    """A row whose loyalty ID a later row of the slice has with another phone."""
+
+    line: int
+    phone: str
+    later_line: int
+    later_phone: str
+
+
 @dataclass
 class Merged:
     """What becomes of staged rows."""
@@ -39,10 +51,13 @@ class Merged:
     created: int = 0
     updated: int = 0
     unchanged: int = 0
+    # Rows of members that this very import has made.
+    ours: int = 0
     # Lines whose phone belongs to a member with another loyalty ID.
     conflicts: list[int] = field(default_factory=list)
-    # Whether some row takes a loyalty ID that its phone did not have.
+    # Whether some row takes a loyalty ID that its phone did not have, or brings a replaced member back.
     moves: bool = False
+    revives: bool = False
 
 
 class MemberUpsert:
@@ -62,34 +77,37 @@ class MemberUpsert:
         self.on_postgresql = connection.vendor == "postgresql"
         self._differs = "IS DISTINCT FROM" if self.on_postgresql else "IS NOT"
 
-    def stage(self, lines: Sequence[int], rows: Sequence[Row]) -> None:
-        """Put rows of distinct phones, each with its line, into the temporary table."""
+    def stage(self, lines: Sequence[int], rows: Sequence[Row], *, text: bytes | None = None) -> None:
+        """Put rows of distinct phones, each with its line, into the temporary table; `text` is what `as_text` made."""
         columns = ", ".join(("line", *self.fields))
         with connection.cursor() as cursor:
-            for statement in self._prepare():
-                cursor.execute(statement)
-            staged = ((line, *row) for line, row in zip(lines, rows, strict=True))
+            self._prepare(cursor)
+            if not rows:
+                return
             if self.on_postgresql:
                 with cursor.copy(f"COPY import_staged ({columns}) FROM STDIN") as copy:
-                    for row in staged:
-                        copy.write_row(row)
+                    copy.write(text or _copy_text(lines, rows))
             else:
                 marks = ", ".join(["%s"] * (len(self.fields) + 1))
-                cursor.executemany(f"INSERT INTO import_staged ({columns}) VALUES ({marks})", list(staged))
+                staged = [(line, *row) for line, row in zip(lines, rows, strict=True)]
+                cursor.executemany(f"INSERT INTO import_staged ({columns}) VALUES ({marks})", staged)
+
+    def as_text(self, lines: Sequence[int], rows: Sequence[Row]) -> bytes | None:
+        """Return rows in the form in which the database takes them, so that they can be made ready beforehand."""
+        return _copy_text(lines, rows) if self.on_postgresql and rows else None
 
     def match(self) -> Merged:
         """Find the members of the staged rows, and return what `write` would do."""
         with connection.cursor() as cursor:
             cursor.execute(self._match_sql())
             if self.reject_conflicts:
-                cursor.execute("UPDATE import_found SET changed = FALSE, claims = FALSE WHERE conflict")
-            cursor.execute(
-                "SELECT count(*), count(member_id), "
-                + ", ".join(f"count(CASE WHEN {flag} THEN 1 END)" for flag in ("changed", "conflict", "claims"))
-                + " FROM import_found"
-            )
-            rows, known, updated, conflicts, claims = cursor.fetchone()
-            merged = Merged(rows - known, updated, known - updated, moves=claims > 0)
+                cursor.execute(
+                    "UPDATE import_found SET changed = FALSE, claims = FALSE, revives = FALSE WHERE conflict"
+                )
+            flags = ", ".join(f"count(CASE WHEN {flag} THEN 1 END)" for flag in _FLAGS)
+            cursor.execute(f"SELECT count(*), count(member_id), {flags} FROM import_found")
+            rows, known, updated, conflicts, claims, revives, ours = cursor.fetchone()
+            merged = Merged(rows - known, updated, known - updated, ours, moves=claims > 0, revives=revives > 0)
             if conflicts:
                 cursor.execute("SELECT line FROM import_found WHERE conflict ORDER BY line")
                 merged.conflicts = [line for (line,) in cursor.fetchall()]
@@ -97,8 +115,8 @@ class MemberUpsert:
                     merged.unchanged -= conflicts
         return merged
 
-    def write(self, merged: Merged, *, superseded: Sequence[tuple[int, int]] = (), now: datetime) -> None:
-        """Write what `match` found. `superseded`: pairs of lines, an earlier and a later one with its loyalty ID."""
+    def write(self, merged: Merged, *, superseded: Sequence[Superseded] = (), now: datetime) -> None:
+        """Write what `match` found."""
         moment = connection.ops.adapt_datetimefield_value(now)
         with connection.cursor() as cursor:
             if merged.moves:
@@ -111,44 +129,64 @@ class MemberUpsert:
                 statement, parameters = self._insert_sql(moment)
                 cursor.execute(statement, parameters)
             if merged.moves:
-                self._mark_moves(cursor, superseded)
+                self._mark_moves(cursor, superseded, revives=merged.revives)
+
+    # --- What was found -----------------------------------------------------------------------------------------------
 
     def new_phones(self) -> list[str]:
         """Return the phones that were no members before."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT s.phone FROM import_found f JOIN import_staged s ON s.line = f.line"
-                " WHERE f.member_id IS NULL ORDER BY s.line"
-            )
-            return [phone for (phone,) in cursor.fetchall()]
+        return [phone for (phone,) in _fetch("SELECT phone FROM import_found WHERE member_id IS NULL")]
 
-    def outcomes(self) -> Iterator[tuple[int, str]]:
-        """Yield each staged line with what becomes of it."""
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT line, member_id, changed FROM import_found")
-            for line, member_id, changed in cursor.fetchall():
-                yield line, "created" if member_id is None else "updated" if changed else "unchanged"
+    def known_ids(self) -> list[int]:
+        """Return the ids of the members that this import has not made itself."""
+        # As one text: thousands of rows of one number each take longer to fetch than to find.
+        joined = "string_agg(member_id::text, ',')" if self.on_postgresql else "group_concat(member_id)"
+        ((ids,),) = _fetch(f"SELECT {joined} FROM import_found WHERE member_id IS NOT NULL AND NOT ours")
+        return list(map(int, ids.split(","))) if ids else []
 
-    # --- SQL: `s` is a staged row, `m` the member with its phone, `f` what was found ----------------------------------
-    #
-    # `site_id + 0` keeps planners, which know nothing of a table that grows this fast, from walking through all members
-    # of the site by one of its indexes: phones and loyalty IDs are looked up by their own.
+    def outcomes(self) -> list[tuple[int, str, int | None, bool, str]]:
+        """Return line, phone, member id (None: new), whether this import made it, and what becomes of it."""
+        rows = _fetch("SELECT line, phone, member_id, ours, changed FROM import_found")
+        return [
+            (line, phone, pk, bool(ours), "created" if pk is None else "updated" if changed else "unchanged")
+            for line, phone, pk, ours, changed in rows
+        ]
 
-    def _prepare(self) -> Iterator[str]:
+    # --- SQL: `s` is a staged row, `m` the member with its phone, `f` a row with what was found -----------------------
+
+    def _lookup(self, alias: str, condition: str, join: str = "") -> str:
+        """SQL that looks members of the site up for each row, by the index of the phone or of the loyalty ID.
+
+        Planners know nothing of a table that grows this fast, and would sometimes walk through all members instead. So
+        each is told: PostgreSQL by LATERAL and OFFSET 0, SQLite by CROSS JOIN, and both by sums and functions that no
+        other index answers.
+        """
+        condition = f"{alias}.site_id + 0 = {self.site_id} AND {condition}"
+        if self.on_postgresql:
+            row = f"(SELECT * FROM loyalty_member {alias} WHERE {condition} OFFSET 0)"
+            return f"{join} JOIN LATERAL {row} {alias} ON TRUE"
+        return f"{join or 'CROSS'} JOIN loyalty_member {alias} ON {condition}"
+
+    def _prepare(self, cursor: Any) -> None:
         end = " ON COMMIT DELETE ROWS" if self.on_postgresql else ""
         columns = ", ".join(f"{name} {self._type(name)}" for name in FIELDS)
-        yield f"CREATE TEMPORARY TABLE IF NOT EXISTS import_staged (line bigint PRIMARY KEY, {columns}){end}"
-        yield (
-            "CREATE TEMPORARY TABLE IF NOT EXISTS import_found (line bigint PRIMARY KEY, member_id bigint,"
-            f" changed boolean, conflict boolean, claims boolean){end}"
-        )
-        yield f"CREATE TEMPORARY TABLE IF NOT EXISTS import_moved (old_id bigint PRIMARY KEY, line bigint){end}"
-        for table in ("import_staged", "import_found", "import_moved"):
-            yield f"DELETE FROM {table}"
+        flags = ", ".join(f"{flag} boolean" for flag in _FLAGS)
+        tables = {
+            "import_staged": f"line bigint, {columns}",
+            "import_found": f"line bigint, {columns}, member_id bigint, {flags}",
+            "import_moved": "old_id bigint, phone text",
+            "import_pairs": "phone text, later_phone text",
+        }
+        statements = [f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({is_}){end}" for name, is_ in tables.items()]
+        statements += [f"DELETE FROM {name}" for name in tables]
         if self.on_postgresql:
             # The planner has no statistics of temporary tables, and might scan all members for a handful of rows.
-            for setting in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"):
-                yield f"SET LOCAL {setting} = off"
+            ways = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_material", "jit")
+            statements += [f"SET LOCAL {name} = off" for name in ways]
+            cursor.execute("; ".join(statements))
+        else:
+            for statement in statements:
+                cursor.execute(statement)
 
     def _type(self, name: str) -> str:
         kind = _TYPES.get(name, "text")
@@ -181,11 +219,18 @@ class MemberUpsert:
                 "s.external_id <> ''"
                 " AND (m.id IS NULL OR s.external_id <> m.external_id OR m.replaced_by_id IS NOT NULL)"
             )
+        flags = {
+            "changed": f"m.id IS NOT NULL AND COALESCE({changed}, FALSE)",
+            "conflict": f"COALESCE({conflict}, FALSE)",
+            "claims": f"COALESCE({claims}, FALSE)",
+            "revives": f"m.replaced_by_id IS NOT NULL AND COALESCE({claims}, FALSE)",
+            "ours": f"COALESCE(m.created_by_import_id = {self.job_id}, FALSE)" if self.job_id else "FALSE",
+        }
+        columns = ("line", *self.fields)
         return (
-            "INSERT INTO import_found (line, member_id, changed, conflict, claims)"
-            f" SELECT s.line, m.id, m.id IS NOT NULL AND COALESCE({changed}, FALSE),"
-            f" COALESCE({conflict}, FALSE), COALESCE({claims}, FALSE)"
-            f" FROM import_staged s LEFT JOIN loyalty_member m ON m.site_id + 0 = {self.site_id} AND m.phone = s.phone"
+            f"INSERT INTO import_found ({', '.join((*columns, 'member_id', *flags))})"
+            f" SELECT {', '.join(f's.{name}' for name in columns)}, m.id, {', '.join(flags.values())}"
+            f" FROM import_staged s {self._lookup('m', 'm.phone = s.phone', 'LEFT')}"
         )
 
     def _changes_sql(self) -> str:
@@ -203,8 +248,7 @@ class MemberUpsert:
         return (
             "INSERT INTO loyalty_memberchange (job_id, member_id, changes)"
             f" SELECT {self.job_id}, m.id, {strip.format(f'{build}({pairs})')}"
-            " FROM import_found f JOIN import_staged s ON s.line = f.line JOIN loyalty_member m ON m.id = f.member_id"
-            f" WHERE f.changed AND m.created_by_import_id {self._differs} {self.job_id}"
+            " FROM import_found s JOIN loyalty_member m ON m.id = s.member_id WHERE s.changed AND NOT s.ours"
         )
 
     def _json(self, expression: str, name: str) -> str:
@@ -214,7 +258,7 @@ class MemberUpsert:
         values = ", ".join(f"{name} = {self._merged(name)}" for name in self.others)
         return (
             f"UPDATE loyalty_member AS m SET {values}, updated_at = %s"
-            " FROM import_found f JOIN import_staged s ON s.line = f.line WHERE f.changed AND m.id = f.member_id"
+            " FROM import_found s WHERE s.changed AND m.id = s.member_id"
         )
 
     def _insert_sql(self, moment: Any) -> tuple[str, list[Any]]:
@@ -227,21 +271,17 @@ class MemberUpsert:
             name = model_field.name
             if model_field.primary_key:
                 continue
-            if name in self.fields:
-                value = self._inserted(name)
-            elif name in ("joined_at", "created_at", "updated_at"):
-                value = "%s"
-            else:
-                value = "%s"
-                default = known[name] if name in known else model_field.get_default()
-                parameters.append(model_field.get_db_prep_save(default, connection))
+            value = self._inserted(name) if name in self.fields else "%s"
             if name in ("created_at", "updated_at", "joined_at"):
                 parameters.append(moment)
+            elif name not in self.fields:
+                default = known[name] if name in known else model_field.get_default()
+                parameters.append(model_field.get_db_prep_save(default, connection))
             names.append(str(model_field.column))
             values.append(value)
         statement = (
             f"INSERT INTO loyalty_member ({', '.join(names)}) SELECT {', '.join(values)}"
-            " FROM import_found f JOIN import_staged s ON s.line = f.line WHERE f.member_id IS NULL ORDER BY s.line"
+            " FROM import_found s WHERE s.member_id IS NULL ORDER BY s.line"
         )
         return statement, parameters
 
@@ -249,50 +289,69 @@ class MemberUpsert:
         if name == "phone":
             return "s.phone"
         if name == "joined_at":
-            return (
-                "COALESCE(s.joined_at, CAST(%s AS timestamp with time zone))"
-                if self.on_postgresql
-                else "COALESCE(s.joined_at, %s)"
-            )
+            now = "CAST(%s AS timestamp with time zone)" if self.on_postgresql else "%s"
+            return f"COALESCE(s.joined_at, {now})"
         if name == "extended_attributes":
-            empty = "'{}'"
-            return (
-                f"jsonb_strip_nulls(COALESCE(s.{name}, {empty}))"
-                if self.on_postgresql
-                else f"json_patch({empty}, COALESCE(s.{name}, {empty}))"
-            )
+            given = f"COALESCE(s.{name}, '{{}}')"
+            return f"jsonb_strip_nulls({given})" if self.on_postgresql else f"json_patch('{{}}', {given})"
         return f"NULLIF(s.{name}, {self._cleared(name)})" if name in _CLEARED else f"COALESCE(s.{name}, '')"
 
     # --- A loyalty ID that comes with a new phone ---------------------------------------------------------------------
 
-    def _note_moves(self, cursor: Any, superseded: Sequence[tuple[int, int]]) -> None:
+    def _note_moves(self, cursor: Any, superseded: Sequence[Superseded]) -> None:
         """Note the members that hold a claimed loyalty ID with another phone, before the new ones are written."""
-        for earlier, _later in superseded:
-            cursor.execute("UPDATE import_found SET claims = FALSE WHERE line = %s", [earlier])
+        if superseded:
+            lines = [row.line for row in superseded]
+            any_of = "= ANY(%s)" if self.on_postgresql else "IN (SELECT value FROM json_each(%s))"
+            cursor.execute(
+                f"UPDATE import_found SET claims = FALSE, revives = FALSE WHERE line {any_of}",
+                [lines if self.on_postgresql else json.dumps(lines)],
+            )
+            pairs = [(row.phone, row.later_phone) for row in superseded]
+            cursor.executemany("INSERT INTO import_pairs (phone, later_phone) VALUES (%s, %s)", pairs)
         # In the index's own words: SQLite uses a partial index for no other spelling of its condition.
+        holds = (
+            "o.external_id = f.external_id AND NOT (o.external_id = '') AND o.phone <> f.phone"
+            " AND COALESCE(o.replaced_by_id, 0) = 0"
+        )
         cursor.execute(
-            "INSERT INTO import_moved (old_id, line) SELECT o.id, s.line"
-            " FROM import_found f JOIN import_staged s ON s.line = f.line"
-            " JOIN loyalty_member o ON o.external_id = s.external_id AND NOT (o.external_id = '')"
-            f" WHERE f.claims AND o.site_id + 0 = {self.site_id} AND o.phone <> s.phone AND o.replaced_by_id IS NULL"
+            "INSERT INTO import_moved (old_id, phone) SELECT o.id, f.phone"
+            f" FROM import_found f {self._lookup('o', holds)} WHERE f.claims"
         )
 
-    def _mark_moves(self, cursor: Any, superseded: Sequence[tuple[int, int]]) -> None:
+    def _mark_moves(self, cursor: Any, superseded: Sequence[Superseded], *, revives: bool) -> None:
         """Mark the old members as replaced; who comes back to an old phone is no longer replaced."""
-        for earlier, later in superseded:
+        if superseded:
             cursor.execute(
-                "INSERT INTO import_moved (old_id, line) SELECT m.id, %s FROM import_staged s"
-                f" JOIN loyalty_member m ON m.site_id + 0 = {self.site_id} AND m.phone = s.phone WHERE s.line = %s"
-                " ON CONFLICT (old_id) DO NOTHING",
-                [later, earlier],
+                "INSERT INTO import_moved (old_id, phone) SELECT m.id, p.later_phone"
+                f" FROM import_pairs p {self._lookup('m', 'm.phone = p.phone')}"
+            )
+        if revives:
+            cursor.execute(
+                "UPDATE loyalty_member AS m SET replaced_by_id = NULL FROM import_found f"
+                " WHERE f.revives AND m.id = f.member_id"
             )
         cursor.execute(
-            "UPDATE loyalty_member SET replaced_by_id = NULL WHERE replaced_by_id IS NOT NULL"
-            " AND id IN (SELECT member_id FROM import_found WHERE claims)"
-        )
-        cursor.execute(
-            "UPDATE loyalty_member AS o SET replaced_by_id = n.id FROM import_moved v"
-            " JOIN import_staged s ON s.line = v.line"
-            f" JOIN loyalty_member n ON n.site_id + 0 = {self.site_id} AND n.phone = s.phone"
+            "UPDATE loyalty_member AS o SET replaced_by_id = n.id"
+            f" FROM import_moved v {self._lookup('n', 'n.phone = v.phone')}"
             f" WHERE o.id = v.old_id AND o.replaced_by_id {self._differs} n.id"
         )
+
+
+def _fetch(statement: str) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall()
+
+
+def _copy_text(lines: Sequence[int], rows: Sequence[Row]) -> bytes:
+    r"""Return rows in COPY's text format. Cleaned cells have no tabs and line ends; NULL is written as \N."""
+    columns: list[Sequence[str]] = [list(map(str, lines))]
+    for column in zip(*rows, strict=True):
+        if None in column:
+            columns.append([r"\N" if text is None else text.replace("\\", r"\\") for text in column])
+        elif "\\" in "".join(column):
+            columns.append([text.replace("\\", r"\\") for text in column])
+        else:
+            columns.append(column)
+    return ("\n".join(map("\t".join, zip(*columns, strict=True))) + "\n").encode()

@@ -1,18 +1,18 @@
 """Turns the rows of a slice into what is staged, or into a reason why not. Pure: it never looks at the database."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 from django.utils.translation import gettext as _
 
-from loyalty.cells import CLEAR, CellError
+from loyalty.cells import CLEAR, Cell
 from loyalty.member_upsert import cleared
 from loyalty.models import ImportIssue
 from loyalty.resources import EXTENDED, column_of
 from loyalty.rows import ImportRefused, Slice
-from loyalty.spreadsheets import restore
 
 Kind = ImportIssue.Kind
 
@@ -35,9 +35,15 @@ class Cleaned:
     """Rows that can be used, with their lines and original cells, and an issue for each of the others."""
 
     lines: list[int] = field(default_factory=list)
-    rows: list[list[Any]] = field(default_factory=list)
+    rows: list[Sequence[Any]] = field(default_factory=list)
     cells: list[Sequence[Any]] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
+
+    def keep(self, wanted: Sequence[bool]) -> None:
+        """Keep the rows that are wanted."""
+        self.lines = list(compress(self.lines, wanted))
+        self.rows = list(compress(self.rows, wanted))
+        self.cells = list(compress(self.cells, wanted))
 
 
 class RowCleaner:
@@ -45,7 +51,7 @@ class RowCleaner:
 
     def __init__(self, resource: Any, columns: Sequence[str], mapping: Mapping[str, str]) -> None:
         self.width = len(columns)
-        self.plan: list[tuple[int, str, Callable[[str], str]]] = []
+        self.plan: list[tuple[int, str, Cell]] = []
         for index, name in enumerate(columns):
             target = mapping.get(name) or ""
             if not target:
@@ -56,48 +62,59 @@ class RowCleaner:
                     _("“%(column)s” cannot be matched with “%(field)s”: there is no such field.")
                     % {"column": name, "field": target}
                 )
-            if any(target == planned for _index, planned, _clean in self.plan):
+            if any(target == planned for _index, planned, _cell in self.plan):
                 raise ImportRefused(
                     _("Two columns are matched with “%(field)s”. Choose one of them.") % {"field": target}
                 )
-            self.plan.append((index, target, column.cell.clean_text))
+            self.plan.append((index, target, column.cell))
+
+    @property
+    def targets(self) -> list[str]:
+        return [target for _index, target, _cell in self.plan]
 
     def clean(self, piece: Slice) -> Cleaned:
-        """Return each row as a list of texts in the order of the plan: None for a blank cell, `--` for a clear."""
-        cleaned = Cleaned()
-        width = self.width
-        for line, cells in zip(piece.lines, piece.rows, strict=True):
-            if len(cells) != width and (problem := self._fit(cells)):
-                cleaned.issues.append(Issue(line, Kind.REJECTED, "COLUMNS", problem, cells))
-                continue
-            row: list[str | None] = []
-            for index, target, clean in self.plan:
-                text = cells[index].strip() if index < len(cells) else ""
-                if not text:
-                    row.append(None)
-                    continue
-                if text[0] == "'":
-                    text = restore(text).strip()
-                try:
-                    row.append(CLEAR if text == CLEAR else clean(text))
-                except CellError as error:
-                    cleaned.issues.append(
-                        Issue(line, Kind.REJECTED, error.code, error.sentence, cells, target, text[:60])
-                    )
-                    break
-            else:
-                cleaned.lines.append(line)
-                cleaned.rows.append(row)
-                cleaned.cells.append(cells)
+        """Return each row as its texts in the order of `arranged`: None for a blank cell, `--` for a clear."""
+        cleaned = self._fitting(piece)
+        if not cleaned.cells:
+            return cleaned
+        raw = list(zip(*cleaned.rows, strict=True))
+        columns: list[list[str | None]] = []
+        rejected: dict[int, Issue] = {}
+        for index, target, cell in self.plan:
+            column, errors = cell.clean_column(raw[index])
+            columns.append(column)
+            for at, error in errors.items():
+                if at not in rejected:
+                    rejected[at] = Issue(
+                        cleaned.lines[at], Kind.REJECTED, error.code, error.sentence, cleaned.cells[at], target,
+                        raw[index][at].strip()[:60],
+                    )  # fmt: skip
+        cleaned.rows = list(zip(*self.arranged(columns), strict=True))
+        if rejected:
+            cleaned.keep([at not in rejected for at in range(len(cleaned.rows))])
+            cleaned.issues += rejected.values()
         return cleaned
 
-    def _fit(self, cells: list[str]) -> str:
-        """Return why a row has the wrong number of cells; too few are blank ones, and blank ones too many are none."""
-        if len(cells) < self.width or not any(cells[self.width :]):
-            return ""
-        return _(
-            "The row has %(count)d cells and the header %(width)d. Put quotes around a value that holds the delimiter."
-        ) % {"count": len(cells), "width": self.width}
+    def arranged(self, columns: list[list[str | None]]) -> list[list[str | None]]:
+        """Return the columns of the plan in the order in which they are wanted."""
+        return columns
+
+    def _fitting(self, piece: Slice) -> Cleaned:
+        """Give each row as many cells as the header has; an issue says where there are too many."""
+        cleaned = Cleaned(list(piece.lines), list(piece.rows), list(piece.rows))
+        if set(map(len, piece.rows)) == {self.width}:
+            return cleaned
+        for at, cells in enumerate(piece.rows):
+            cleaned.rows[at] = (cells + [""] * self.width)[: self.width]
+            if any(cells[self.width :]):
+                problem = _(
+                    "The row has %(count)d cells and the header %(width)d. Put quotes around a value that holds the "
+                    "delimiter."
+                ) % {"count": len(cells), "width": self.width}
+                cleaned.issues.append(Issue(piece.lines[at], Kind.REJECTED, "COLUMNS", problem, cells))
+        too_long = {issue.line for issue in cleaned.issues}
+        cleaned.keep([line not in too_long for line in cleaned.lines])
+        return cleaned
 
 
 class PhoneCleaner(RowCleaner):
@@ -107,7 +124,7 @@ class PhoneCleaner(RowCleaner):
         self, resource: Any, columns: Sequence[str], mapping: Mapping[str, str], *, order: Sequence[str]
     ) -> None:
         super().__init__(resource, columns, mapping)
-        planned = [target for _index, target, _clean in self.plan]
+        planned = self.targets
         if "phone" not in planned:
             raise ImportRefused(
                 _("Your file has no column for the phone. It has: %(columns)s. Name the column “phone”, or match it.")
@@ -120,27 +137,23 @@ class PhoneCleaner(RowCleaner):
         ]
         if self._extended:
             self.fields += ("extended_attributes",)
-        self._clears = [cleared(name) for name in self.fields]
 
-    def clean(self, piece: Slice) -> Cleaned:
-        cleaned = super().clean(piece)
-        kept = Cleaned(issues=cleaned.issues)
-        for line, row, cells in zip(cleaned.lines, cleaned.rows, cleaned.cells, strict=True):
-            staged = [row[index] for index in self._order]
-            if staged[0] is None or staged[0] == CLEAR:
-                reason = _("The phone is empty. Enter the member's mobile number.")
-                kept.issues.append(Issue(line, Kind.REJECTED, "EMPTY", reason, cells, "phone"))
-                continue
-            if CLEAR in staged:
-                staged = [self._clears[at] if text == CLEAR else text for at, text in enumerate(staged)]
-            if self._extended:
-                staged.append(self._attributes(row))
-            kept.lines.append(line)
-            kept.rows.append(staged)
-            kept.cells.append(cells)
-        return kept
+    def arranged(self, columns: list[list[str | None]]) -> list[list[str | None]]:
+        arranged = []
+        for name, index in zip(self.fields, self._order, strict=False):
+            column = columns[index]
+            if CLEAR in column:
+                empty = cleared(name)
+                column = [empty if text == CLEAR else text for text in column]
+            arranged.append(column)
+        if self._extended:
+            keys = [key for _index, key in self._extended]
+            texts = zip(*(columns[index] for index, _key in self._extended), strict=True)
+            arranged.append([_attributes(keys, row) for row in texts])
+        return arranged
 
-    def _attributes(self, row: Sequence[str | None]) -> str | None:
-        """Return the extended attributes as JSON, in which null removes a key."""
-        given = {key: None if row[index] == CLEAR else row[index] for index, key in self._extended if row[index]}
-        return json.dumps(given) if given else None
+
+def _attributes(keys: Sequence[str], texts: Sequence[str | None]) -> str | None:
+    """Return extended attributes as JSON, in which null removes a key; None when no cell is given."""
+    given = {key: None if text == CLEAR else text for key, text in zip(keys, texts, strict=True) if text}
+    return json.dumps(given) if given else None

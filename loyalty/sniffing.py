@@ -39,7 +39,6 @@ ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16-le", "utf-16-be")
 _SAMPLE_LINES = 60
 _BLOCK = 1_048_576
 _TAIL = 65_536
-_LONG = re.compile(rb"[^\r\n]{%d}" % (MAX_CELL + 1))
 # Bytes that Windows-1252 does not define.
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 _PHONE_LIKE = re.compile(r"\+?\(?\d[\d ().-]{5,18}\d", re.ASCII)
@@ -235,15 +234,12 @@ class _Scan:
                 % {"line": self._newlines + 1 + _count_newlines(block[:nul])}
             )
         self.has_quotes = self.has_quotes or b'"' in block
-        first_end = re.search(rb"[\r\n]", block)
-        if self._line_length + (first_end.start() if first_end else len(block)) > MAX_CELL or _LONG.search(block):
-            self.has_long_lines = True
-        if first_end is None:
-            self._line_length += len(block)
-            if self._line_length > MAX_LINE * 4:
-                raise ImportRefused(line_too_long(self._newlines + 1))
-        else:
-            self._line_length = len(block) - 1 - max(block.rfind(b"\n"), block.rfind(b"\r"))
+        lengths = list(map(len, block.replace(b"\r", b"\n").split(b"\n") if b"\r" in block else block.split(b"\n")))
+        lengths[0] += self._line_length
+        self.has_long_lines = self.has_long_lines or max(lengths) > MAX_CELL
+        if max(lengths) > MAX_LINE * 4:
+            raise ImportRefused(line_too_long(self._newlines + 1 + lengths.index(max(lengths))))
+        self._line_length = lengths[-1]
         self._newlines += _count_newlines(block) - (self._after_cr and block[:1] == b"\n")
         self._after_cr = block[-1:] == b"\r"
         self.ends_with_newline = block[-1:] in b"\r\n"
