@@ -9,19 +9,18 @@ from typing import Any
 import pytest
 
 from tests.browser.chromium import chromium
+from tests.browser.steps import fill_in_connection, log_in, make_superuser
 from tests.installation import Installation
 
 pytestmark = pytest.mark.browser
 
-PASSWORD = "a long pass phrase"
 MOST_CLICKS = 10
 
 
 @pytest.fixture(scope="module")
 def installation() -> Iterator[Installation]:
     with Installation() as running:
-        running.environment["DJANGO_SUPERUSER_PASSWORD"] = PASSWORD
-        running.manage("createsuperuser", "--no-input", "--username", "root", "--email", "root@example.com")
+        make_superuser(running)
         yield running
 
 
@@ -42,18 +41,9 @@ def test_a_site_goes_live_within_ten_clicks(installation: Installation, javascri
             clicks += 1
             page.get_by_role("main").get_by_role(role, name=name, exact=True).first.click()
 
-        page.goto(f"{installation.url}/admin/")
-        page.fill("#id_username", "root")
-        page.fill("#id_password", PASSWORD)
-        page.get_by_role("button", name="Log in").click()
-
+        log_in(page, installation)
         click("Connect a client", "link")
-        for label, value in (
-            ("Client name *", f"{company.title()} Goods"), ("Site ID", f"10000{len(company)}"),
-            ("Access token or loyalty token", f"loyalty-{company}"), ("App key", f"app-{company}"),
-            ("Sign-up source ID", "132109"), ("Legacy token", f"legacy-{company}"), ("Guest phone", guest),
-        ):  # fmt: skip
-            page.get_by_label(label.removesuffix(" *"), exact=label == "Site ID").fill(value)
+        fill_in_connection(page, company=company, site_id=f"10000{len(company)}", guest=guest)
         click("Save and test")
         assert "4 of 5 tasks passed" in page.inner_text("main")
         click("1. Subscribe it")
