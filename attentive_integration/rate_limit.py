@@ -90,7 +90,9 @@ def _locked(key: str) -> tuple[RateLimit, datetime]:
     rows = RateLimit.objects.select_for_update().filter(key=key)
     row = rows.first()
     if row is None:
-        RateLimit.objects.bulk_create([RateLimit(key=key, next_slot_at=Now())], ignore_conflicts=True)
+        # A key of which there is no row was idle before.
+        idle = Now() - timedelta(seconds=1)
+        RateLimit.objects.bulk_create([RateLimit(key=key, next_slot_at=idle)], ignore_conflicts=True)
         row = rows.get()
     return row, RateLimit.objects.annotate(now=Now()).values_list("now", flat=True).get(pk=row.pk)
 

@@ -19,7 +19,6 @@ from ninja.errors import AuthenticationError, HttpError
 from ninja.security import HttpBearer
 
 from attentive_integration.annex_cloud import AccessTokenError, decode_access_token
-from attentive_integration.secrets import SecretUnreadable
 from attentive_integration.wake import wake
 from loyalty import actions, imports, tokens
 from loyalty.models import AccessToken, ConsentEvent, Site
@@ -42,7 +41,7 @@ class SiteToken(HttpBearer):
         try:
             bundle = decode_access_token(token)
             expected = tokens.inbound_secrets(site, AccessToken.Kind.LOYALTY)
-        except (AccessTokenError, SecretUnreadable):
+        except (AccessTokenError, tokens.TokenUnusable):
             return None
         # No early end: the time taken must not tell which part was wrong.
         proven = [hmac.compare_digest(bundle.loyalty_token.encode(), secret.encode()) for secret in expected]

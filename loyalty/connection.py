@@ -23,14 +23,12 @@ from attentive_integration import rate_limit
 from attentive_integration.annex_cloud import AccessTokenError, AnnexCloudClient, decode_access_token
 from attentive_integration.attentive import Account, AttentiveClient
 from attentive_integration.http import ErrorKind, VendorError
-from attentive_integration.secrets import SecretUnreadable
 from loyalty import audit, breakers, tokens
 from loyalty.models import AccessToken, SignUpSource, Site
 from loyalty.models.scope import Someone
 
 Kind = AccessToken.Kind
 LEGACY_TEAM = "legacyapi@attentivemobile.com"
-MAX_GUESTS = 5
 # Asked about when a site has no guest phone yet: a number reserved for fiction, which is nobody's.
 _NOBODY = "+12025550100"
 
@@ -207,8 +205,8 @@ def mixed_up(site: Site, kind: Kind, secret: str) -> str:
             ) % {"kind": kind.label}
     for row in AccessToken.objects.select_related("site").filter(site=site, revoked_at=None).exclude(kind=kind):
         try:
-            same = bool(row.sealed_secret) and row.reveal() == secret
-        except SecretUnreadable:
+            same = bool(row.sealed_secret) and tokens.reveal(row) == secret
+        except tokens.TokenUnusable:
             continue
         if not same:
             continue
@@ -406,7 +404,7 @@ def test_again(site: Site, task: Task, *, by: Someone = None) -> Check:
     """Test the stored value of one task (not GUESTS), and keep the result."""
     try:
         return _test_stored(site, task, by=by)
-    except SecretUnreadable as error:
+    except tokens.TokenUnusable as error:
         return note(site, _failed(task, Code.MISSING, str(error)), by=by)
 
 
@@ -437,7 +435,7 @@ def test_next(site: Site, kind: str, *, by: Someone = None) -> Check:
     row = tokens.active(site, kind, AccessToken.Slot.NEXT)
     if row is None:
         raise ActivationRefused(_("There is no next token to test. Add it first."))
-    secret = row.reveal()
+    secret = tokens.reveal(row)
     if sentence := mixed_up(site, Kind(kind), secret):
         check = Check(kind, TaskState.FAILED, sentence, code=Code.MIXED_UP)
     elif kind in (Kind.LOYALTY, Kind.ATTENTIVE_APP):

@@ -27,7 +27,7 @@ def ask(site: Site, wanted: Iterable[str]) -> list[Answer]:
     """Ask for each phone (E.164), one after the other at the vendor's pace; a refused token ends the asking."""
     try:
         client = tokens.attentive_client(site)
-    except tokens.TokenMissing as missing:
+    except tokens.TokenUnusable as missing:
         return [Answer(phone, None, str(missing)) for phone in wanted]
     # The pace that all calls with this key share, in every process.
     secret = tokens.token_secret(site, AccessToken.Kind.ATTENTIVE_APP) or ""

@@ -36,7 +36,7 @@ def reconcile(site: Site, *, deadline: float) -> int:
     """Look up subscribed people until `deadline` (time.monotonic()); return how many had left unheard."""
     try:
         client = tokens.attentive_client(site)
-    except tokens.TokenMissing:
+    except tokens.TokenUnusable:
         return 0
     secret = tokens.token_secret(site, _APP)
     if not secret or breakers.is_open(site.pk, _APP):

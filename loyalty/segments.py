@@ -222,7 +222,7 @@ def _push(
         return PushResult(False, _("This segment is being pushed right now. Wait a moment and look again."))
     try:
         pushed = send(segment)
-    except (tokens.TokenMissing, RulesError) as error:
+    except (tokens.TokenUnusable, RulesError) as error:
         pushed = PushResult(False, str(error))
     except VendorError as error:
         sentence = error.sentence

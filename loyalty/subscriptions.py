@@ -23,7 +23,6 @@ from attentive_integration import rate_limit
 from attentive_integration.attentive import AttentiveClient, Eligibilities
 from attentive_integration.crash import crash_point
 from attentive_integration.http import ErrorKind, VendorError
-from attentive_integration.secrets import SecretUnreadable
 from loyalty import breakers, consent, stops, tokens
 from loyalty.models import AccessToken, Consent, ConsentEvent, Member, SignUpSource, Site
 from loyalty.models.scope import Someone
@@ -73,12 +72,12 @@ def _require_ready(site: Site) -> tuple[AttentiveClient, SignUpSource]:
         )
     try:
         if not tokens.token_secret(site, APP):
-            raise tokens.TokenMissing(
+            raise tokens.TokenUnusable(
                 _("%(site)s has no Attentive app key yet. Enter it on the site's Activate page.")
                 % {"site": site.client_name}
             )
         return tokens.attentive_client(site), source
-    except (tokens.TokenMissing, SecretUnreadable) as missing:
+    except tokens.TokenUnusable as missing:
         raise CannotSubscribe(str(missing)) from None
 
 
@@ -92,9 +91,10 @@ def subscribe_due(site: Site, *, deadline: float | None = None) -> Counter[str]:
     counts: Counter[str] = Counter()
     started_at = timezone.now()
     while deadline is None or time.monotonic() < deadline:
-        if breakers.is_open(site.pk, APP) and not (_to_ask(site).exists() and _may_probe(site)):
+        most = _at_a_time(site, _to_ask(site))
+        if not most:
             break
-        rows = [] if stops.is_stopped(site.pk) else _claim(site)
+        rows = [] if stops.is_stopped(site.pk) else _claim(site, most)
         if not rows:
             pause = _seconds_until_next(site)
             if pause is None or pause > 10:
@@ -126,8 +126,11 @@ def sites_with_waiting_members() -> list[int]:
     return list(active.filter(Exists(waiting)).order_by("pk").values_list("pk", flat=True))
 
 
-def _may_probe(site: Site) -> bool:
-    return breakers.may_probe(site, APP, timezone.now())
+def _at_a_time(site: Site, waiting: Any) -> int:
+    """Return how many of the waiting rows may be worked on now: behind an open breaker one that probes it, or none."""
+    if not breakers.is_open(site.pk, APP):
+        return _SLICE
+    return 1 if waiting.exists() and breakers.may_probe(site, APP, timezone.now()) else 0
 
 
 def _to_ask(site: Site) -> Any:
@@ -142,11 +145,11 @@ def _seconds_until_next(site: Site) -> float | None:
 
 
 @transaction.atomic
-def _claim(site: Site) -> list[Consent]:
-    """Own up to a slice of rows for a while; rows of a worker that died come free when its lease ends."""
+def _claim(site: Site, most: int) -> list[Consent]:
+    """Own up to so many rows for a while; rows of a worker that died come free when its lease ends."""
     now = timezone.now()
     free = _to_ask(site).filter(Q(lease_until=None) | Q(lease_until__lt=now), Q(due_at=None) | Q(due_at__lte=now))
-    rows = list(free.select_for_update(skip_locked=True).order_by("pk")[:_SLICE])
+    rows = list(free.select_for_update(skip_locked=True).order_by("pk")[:most])
     for row in rows:
         row.lease_until, row.fence = now + _LEASE, row.fence + 1
     Consent.objects.bulk_update(rows, ["lease_until", "fence"])
@@ -296,8 +299,9 @@ def _confirm_requested(
     waiting = Consent.objects.filter(site=site, channel=Consent.Channel.TEXT, state=State.REQUESTED).filter(stale)
     last = 0
     while deadline is None or time.monotonic() < deadline:
-        rows = list(waiting.filter(pk__gt=last).order_by("pk")[:_SLICE])
-        if not rows or (breakers.is_open(site.pk, APP) and not _may_probe(site)):
+        rest = waiting.filter(pk__gt=last)
+        rows = list(rest.order_by("pk")[: _at_a_time(site, rest)])
+        if not rows:
             return
         last = rows[-1].pk
         answers = _in_parallel(site, "DEFAULT", rows, lambda row: client.get_lists(phone=row.address))
@@ -353,7 +357,7 @@ def unsubscribe(site: Site, phone_or_email: str, *, by: Someone = None, evidence
         rate_limit.acquire(*_pace(site, "UNSUBSCRIBE"))
         who: dict[str, Any] = {"email": address} if channel == Consent.Channel.EMAIL else {"phone": address}
         client.unsubscribe_user(**who, subscriptions=[("MARKETING", channel), ("TRANSACTIONAL", channel)])
-    except tokens.TokenMissing as missing:
+    except tokens.TokenUnusable as missing:
         _report(site, row, address, failure=str(missing))
         return Unsubscribed(channel, address, row.state, "not told", str(missing))
     except VendorError as error:

@@ -24,12 +24,12 @@ Kind = AccessToken.Kind
 Slot = AccessToken.Slot
 
 
-class TokenMissing(Exception):
-    """A call needs a token that the site does not have; `str()` is a sentence for staff."""
+class TokenUnusable(Exception):
+    """A token that is needed is not there, or cannot be opened; `str()` is a sentence for staff."""
 
 
-def _missing(site: Site, kind: str) -> TokenMissing:
-    return TokenMissing(
+def _missing(site: Site, kind: str) -> TokenUnusable:
+    return TokenUnusable(
         _("%(site)s has no %(kind)s yet. Enter it on the site's Activate page.")
         % {"site": site.client_name, "kind": Kind(kind).label}
     )
@@ -40,22 +40,30 @@ def active(site: Site, kind: str, slot: str = Slot.CURRENT) -> AccessToken | Non
     return AccessToken.objects.select_related("site").filter(site=site, kind=kind, slot=slot, revoked_at=None).first()
 
 
+def reveal(token: AccessToken) -> str:
+    """Return the secret of a row (with its site); raises `TokenUnusable` when the key that sealed it is gone."""
+    try:
+        return token.reveal()
+    except SecretUnreadable as unreadable:
+        raise TokenUnusable(str(unreadable)) from None
+
+
 def token_secret(site: Site, kind: str) -> str | None:
-    """Return the current secret of this kind, or None; raises `SecretUnreadable` when its key is gone."""
+    """Return the current secret of this kind, or None; raises `TokenUnusable` when it cannot be opened."""
     token = active(site, kind)
-    return token.reveal() if token else None
+    return reveal(token) if token else None
 
 
-def secrets_of(site: Site) -> dict[str, str]:
-    """Return the current secret of each kind that the site has, ingest keys apart; raises `SecretUnreadable`."""
+def attentive_secrets(site: Site) -> dict[str, str]:
+    """Return the site's current app key and legacy token, by kind, as far as it has them; raises `TokenUnusable`."""
     rows = AccessToken.objects.select_related("site").filter(site=site, slot=Slot.CURRENT, revoked_at=None)
-    return {row.kind: row.reveal() for row in rows if row.kind != Kind.INGEST}
+    return {row.kind: reveal(row) for row in rows.filter(kind__in=(Kind.ATTENTIVE_APP, Kind.ATTENTIVE_LEGACY))}
 
 
 def inbound_secrets(site: Site, kind: str) -> list[str]:
-    """Return the secrets that an inbound request may prove, in both slots."""
+    """Return the secrets that an inbound request may prove, in both slots; raises `TokenUnusable`."""
     rows = AccessToken.objects.select_related("site").filter(site=site, kind=kind, revoked_at=None)
-    return [row.reveal() for row in rows.order_by("slot")]
+    return [reveal(row) for row in rows.order_by("slot")]
 
 
 def hash_of(secret: str) -> str:
@@ -79,8 +87,8 @@ def by_pace_name(rows: Iterable[AccessToken]) -> dict[str, AccessToken]:
     """Return token rows (with their sites) by the name that stands before the colon in the limiter's keys."""
     found = {}
     for row in rows:
-        with suppress(SecretUnreadable):
-            found[_pace_name(row.reveal())] = row
+        with suppress(TokenUnusable):
+            found[_pace_name(reveal(row))] = row
     return found
 
 
@@ -157,7 +165,7 @@ def roll_back(site: Site, kind: str, *, by: Someone = None) -> AccessToken:
         .first()
     )
     if previous is None:
-        raise TokenMissing(_("There is no earlier token of the last 24 hours to go back to. Enter the token again."))
+        raise TokenUnusable(_("There is no earlier token of the last 24 hours to go back to. Enter the token again."))
     AccessToken.objects.filter(site=site, kind=kind, slot=Slot.CURRENT, revoked_at=None).update(
         revoked_at=timezone.now()
     )
@@ -182,12 +190,12 @@ def access_token(site: Site) -> str | None:
 
 
 def attentive_client(site: Site) -> AttentiveClient:
-    """Return a client with whichever Attentive tokens the site has; raises `TokenMissing` when it has none."""
-    return client_with(site, secrets_of(site))
+    """Return a client with whichever Attentive tokens the site has; raises `TokenUnusable` when it has none."""
+    return client_with(site, attentive_secrets(site))
 
 
 def client_with(site: Site, secrets: Mapping[str, str]) -> AttentiveClient:
-    """Return a client with these secrets, by kind; raises `TokenMissing` when none is Attentive's."""
+    """Return a client with these secrets, by kind; raises `TokenUnusable` when none is Attentive's."""
     app_key, legacy_token = secrets.get(Kind.ATTENTIVE_APP, ""), secrets.get(Kind.ATTENTIVE_LEGACY, "")
     if not app_key and not legacy_token:
         raise _missing(site, Kind.ATTENTIVE_APP)
@@ -195,7 +203,7 @@ def client_with(site: Site, secrets: Mapping[str, str]) -> AttentiveClient:
 
 
 def annex_cloud_client(site: Site) -> AnnexCloudClient:
-    """Return a client for the site's loyalty program; raises `TokenMissing` without a loyalty token."""
+    """Return a client for the site's loyalty program; raises `TokenUnusable` without a loyalty token."""
     secret = token_secret(site, Kind.LOYALTY)
     if not secret:
         raise _missing(site, Kind.LOYALTY)

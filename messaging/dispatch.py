@@ -16,7 +16,6 @@ from attentive_integration import rate_limit
 from attentive_integration.attentive import AttentiveClient
 from attentive_integration.crash import crash_point
 from attentive_integration.http import ErrorKind, VendorError
-from attentive_integration.secrets import SecretUnreadable
 from loyalty import breakers, tokens
 from loyalty.models import AccessToken, Site
 from messaging import last_look, outcomes, queue
@@ -206,12 +205,12 @@ class _Dispatcher:
 def _lane(site: Site, route: str) -> _Lane | None:
     """Return a lane with a client for the site's token of this route; None when there is none that can be read."""
     try:
-        secrets = tokens.secrets_of(site)
+        secrets = tokens.attentive_secrets(site)
         secret = secrets.get(queue.TOKEN_OF_ROUTE[route])
         if not secret:
             return None
         return _Lane(site, route, tokens.client_with(site, secrets), *tokens.pace(secret))
-    except SecretUnreadable:
+    except tokens.TokenUnusable:
         return None
 
 

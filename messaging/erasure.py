@@ -17,7 +17,6 @@ from django.utils.translation import gettext as _
 
 from attentive_integration import rate_limit
 from attentive_integration.http import VendorError
-from attentive_integration.secrets import SecretUnreadable
 from loyalty import audit, consent, tokens
 from loyalty.models import AccessToken, Consent, ExportJob, ImportJob, Member, SegmentMember, Site
 from loyalty.models.scope import Someone
@@ -157,7 +156,7 @@ def _tell_attentive(site: Site, phones: set[str], emails: set[str], done: Erasur
         for request in requests:
             rate_limit.acquire(*tokens.pace(app_key))
             client.delete_request(**request, reason=reason)
-    except (VendorError, SecretUnreadable) as error:
+    except (VendorError, tokens.TokenUnusable) as error:
         done.attentive = "failed"
         done.sentence = _("%(cause)s Everything is erased here; run the command again to ask Attentive again.") % {
             "cause": error

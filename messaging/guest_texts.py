@@ -9,7 +9,6 @@ from django.utils.translation import gettext as _
 from attentive_integration import rate_limit
 from attentive_integration.http import ErrorKind, VendorError
 from attentive_integration.phones import masked
-from attentive_integration.secrets import SecretUnreadable
 from loyalty import audit, consent, stops, tokens
 from loyalty.guest_tests import CAMPAIGN_TEST_TEXT as TEST_TEXT
 from loyalty.models import AccessToken, AuditEntry, Consent, Site
@@ -32,7 +31,7 @@ def send_guest_text(campaign: Campaign, body: str, phone: str, *, by: Someone) -
     try:
         secret = tokens.token_secret(site, AccessToken.Kind.ATTENTIVE_LEGACY)
         client = tokens.attentive_client(site)
-    except (tokens.TokenMissing, SecretUnreadable) as error:
+    except tokens.TokenUnusable as error:
         raise CampaignRefused(str(error)) from None
     if not secret:
         raise CampaignRefused(

@@ -8,10 +8,10 @@ from django.utils.translation import gettext_lazy as _
 
 @dataclass(frozen=True)
 class Starter:
-    """A text to start from. `action_codes` are codes by which a site may know the action, the likeliest first.
+    """A text to start from, written in the members' language: it is not translated.
 
-    `icon` is one of static/icons.svg. The text itself is
-    not translated: it is written in the members' language.
+    `action_codes` are codes by which a site may know the action, the likeliest first; `icon` is one of
+    static/icons.svg.
     """
 
     slug: str

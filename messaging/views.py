@@ -9,7 +9,6 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from attentive_integration.crash import crash_point
-from attentive_integration.secrets import SecretUnreadable
 from attentive_integration.wake import wake
 from attentive_integration.webhooks import BODY_BYTES, SIGNATURE_HEADER, verify
 from loyalty import tokens
@@ -44,7 +43,7 @@ def attentive_webhook(request: HttpRequest, site_uuid: uuid.UUID) -> HttpRespons
             logger.warning("A webhook of site %s had no valid signature and was refused.", site.site_id)
             return HttpResponse(status=403)
         event = webhooks.receive(site, body)
-    except (DatabaseError, InterfaceError, SecretUnreadable) as error:
+    except (DatabaseError, InterfaceError, tokens.TokenUnusable) as error:
         logger.error("A webhook could not be taken in and will come again: %s", type(error).__name__)
         return HttpResponse(status=503, headers={"Retry-After": "5"})
     crash_point("after_webhook_commit")

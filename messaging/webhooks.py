@@ -58,6 +58,7 @@ def receive(site: Site, body: bytes) -> WebhookEvent:
         row.state, row.error = _take_in(site, event)
         row.error = " ".join(filter(None, [row.error, _other_company(site, event)]))
     row.save()
+    _note_that_it_was_heard(site)
     crash_point("before_webhook_commit")
     if row.state == State.FAILED:
         logger.warning("Webhook event %s of site %s failed: %s", row.pk, site.site_id, row.error)

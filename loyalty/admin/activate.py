@@ -115,7 +115,7 @@ def _carry_out(request: HttpRequest, site: Site) -> str:
                     raise Http404
                 _tell(request, activation.check(site, task, user))
                 return task
-    except (ActivationRefused, tokens.TokenMissing) as refusal:
+    except (ActivationRefused, tokens.TokenUnusable) as refusal:
         messages.error(request, str(refusal))
         return {"guests": Task.GUESTS, "subscribe": Task.GUESTS, "text": Task.GUESTS, "webhook": "WEBHOOK"}.get(
             do, Task.ATTENTIVE_APP

@@ -99,7 +99,7 @@ def _carry_out(request: HttpRequest, site: Site) -> str:
                 return tokens.new_ingest_key(site, by=user, slot=Slot.NEXT if current else Slot.CURRENT)
             case _other:
                 raise Http404
-    except (tokens.TokenMissing, ActivationRefused, ValueError) as refusal:
+    except (tokens.TokenUnusable, ActivationRefused, ValueError) as refusal:
         messages.error(request, str(refusal))
     return ""
 

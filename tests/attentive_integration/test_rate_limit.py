@@ -53,6 +53,7 @@ def test_a_late_slot_is_dropped_unless_the_second_before_was_idle() -> None:
     assert close is not None
     time.sleep(0.3)
     assert close.is_late(close.slots[0])
+    assert not fresh.is_late(fresh.slots[0])
     RateLimit.objects.update(next_slot_at=timezone.now() - timedelta(seconds=5))
     idle = rate_limit.reserve("token", 100, 1)
     assert idle is not None

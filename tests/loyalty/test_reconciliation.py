@@ -1,11 +1,13 @@
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from django.utils import timezone
 
 from attentive_integration.sandbox.process import SandboxProcess
-from loyalty import consent, reconciliation
+from loyalty import consent, eligibility, reconciliation
 from loyalty.models import Consent, Site
 from tests.factories import make_consent, make_member, make_site
 from tests.messaging.world import World
@@ -36,6 +38,16 @@ def test_a_vendor_that_does_not_answer_changes_nobody(sandbox: SandboxProcess) -
     member = world.subscriber()
     sandbox.add_fault("/v1/subscriptions", "status", times=None, status=503)
     assert reconciliation.reconcile(world.site, deadline=soon()) == 0
+    assert consent.state_of(world.site, member.phone) == "SUBSCRIBED"
+
+
+def test_a_key_that_cannot_be_opened_is_no_proof_of_anything(sandbox: SandboxProcess, settings: Any) -> None:
+    world = World(sandbox)
+    member = world.subscriber()
+    settings.FIELD_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    assert reconciliation.reconcile(world.site, deadline=soon()) == 0
+    (answer,) = eligibility.ask(world.site, [member.phone])
+    assert answer.may_be_texted is None and "FIELD_ENCRYPTION_KEYS" in answer.sentence
     assert consent.state_of(world.site, member.phone) == "SUBSCRIBED"
 
 

@@ -236,3 +236,15 @@ def test_a_request_that_waits_for_its_answer_probes_too(world: World) -> None:
     subscriptions.subscribe_due(world.site)
     assert state_of(member) == "SUBSCRIBED"
     assert not Breaker.objects.filter(opened_at__isnull=False).exists()
+
+
+@pytest.mark.parametrize("state", ["TO_ASK", "REQUESTED"])
+def test_behind_an_open_breaker_one_person_probes(world: World, state: str) -> None:
+    for _ in range(3):
+        make_consent(make_member(world.site), state)
+    world.sandbox.add_fault("/v1/subscriptions", "status", times=None, status=503)
+    now = timezone.now()
+    Breaker.objects.create(site=world.site, token_kind="ATTENTIVE_APP", opened_at=now, probe_at=now, failures=10)
+    subscriptions.subscribe_due(world.site, deadline=time.monotonic() + 1)
+    (fault,) = world.sandbox.state()["faults"]
+    assert fault["fired"] == 1

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
@@ -51,6 +52,17 @@ def test_without_a_key_only_attentive_is_left_untold(world: World) -> None:
     assert (done.state, done.attentive) == ("UNSUBSCRIBED", "not told")
     AccessToken.objects.filter(site=world.site).update(revoked_at=None)
     assert leave(world, member.phone) == ("UNSUBSCRIBED", "done")
+
+
+def test_with_a_key_that_cannot_be_opened_attentive_is_told_later(world: World, settings: Any) -> None:
+    member, keys = world.subscriber(), settings.FIELD_ENCRYPTION_KEYS
+    settings.FIELD_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    done = subscriptions.unsubscribe(world.site, member.phone)
+    assert (done.state, done.attentive) == ("UNSUBSCRIBED", "not told")
+    assert "FIELD_ENCRYPTION_KEYS" in done.sentence
+    settings.FIELD_ENCRYPTION_KEYS = keys
+    assert leave(world, member.phone) == ("UNSUBSCRIBED", "done")
+    assert told(world) == 1
 
 
 def test_who_left_by_attentives_word_is_not_reported_back(world: World) -> None:

@@ -14,7 +14,7 @@ from messaging import last_look, outcomes, queue
 from messaging.dispatch import send_due
 from messaging.models import Campaign, Message, SendAttempt
 from messaging.triggers import match_actions
-from tests.factories import make_action, make_campaign, make_consent, make_member, make_message
+from tests.factories import make_action, make_campaign, make_consent, make_member, make_message, make_token
 
 from .world import World
 
@@ -95,6 +95,14 @@ def test_what_came_back_decides_what_becomes_of_the_message(
     assert message.lease_until is None
     assert SendAttempt.objects.get().outcome == outcome
     assert len(world.texts()) == accepted
+
+
+def test_a_token_that_sending_does_not_need_may_be_unreadable(world: World) -> None:
+    message = make_message(world.subscriber())
+    make_token(world.site, "WEBHOOK_SIGNING", "signing-placeholder")
+    AccessToken.objects.filter(kind="WEBHOOK_SIGNING").update(sealed_secret="cannot be opened")
+    send_due(seconds=10)
+    assert state_of(message) == ("ACCEPTED", "")
 
 
 def test_what_is_tried_again_is_sent_once(world: World) -> None:

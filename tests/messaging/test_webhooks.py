@@ -16,7 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from attentive_integration.webhooks import BODY_BYTES, sign
-from loyalty import consent
+from loyalty import consent, reconciliation
 from loyalty.models import AccessToken, Consent, ConsentEvent, Member, Site
 from messaging.models import Message, SendAttempt, WebhookEvent
 from messaging.webhooks import process_webhooks
@@ -55,6 +55,13 @@ def post(site: Site, body: bytes, signature: str | None = None, **headers: str) 
 
 def state(site: Site, address: str = PHONE, channel: str = "TEXT") -> str:
     return consent.state_of(site, address, channel)
+
+
+def test_a_site_that_is_heard_is_not_silent(site: Site) -> None:
+    other = make_site()
+    assert reconciliation.silent_sites() == [site, other]
+    assert post(site, event("sms.subscribed")).status_code == 200
+    assert reconciliation.silent_sites() == [other]
 
 
 # --- Proof of origin --------------------------------------------------------------------------------------------------

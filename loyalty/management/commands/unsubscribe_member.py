@@ -9,7 +9,6 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from attentive_integration.phones import PhoneError
-from attentive_integration.secrets import SecretUnreadable
 from loyalty.management.site_option import add_site_option, site_of
 from loyalty.models import Site
 from loyalty.subscriptions import Unsubscribed, unsubscribe
@@ -32,8 +31,6 @@ class Command(BaseCommand):
             done = _patiently(site, options["address"])
         except PhoneError as error:
             raise CommandError(error.sentence) from None
-        except SecretUnreadable as error:
-            raise CommandError(_("The person is opted out here. %(cause)s") % {"cause": error}) from None
         if options["json"]:
             result = {
                 "state": done.state, "channel": done.channel, "attentive": done.attentive, "sentence": done.sentence,
