@@ -3,7 +3,6 @@
 Asking only notes in the job what is wanted; a worker (`import_run.due_jobs`) does it.
 """
 
-import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from loyalty.import_undo import may_undo
 from loyalty.models import ImportJob
 from loyalty.resources import column_of, recognise, resource_for
 from loyalty.rows import Dialect, ImportRefused, slices
-from loyalty.sniffing import describe
+from loyalty.sniffing import MARKS, describe
 from loyalty.spreadsheets import restore
 
 State, Phase, Kind = ImportJob.State, ImportJob.Phase, ImportJob.Kind
@@ -24,7 +23,6 @@ State, Phase, Kind = ImportJob.State, ImportJob.Phase, ImportJob.Kind
 # Rows that are looked at while the columns are matched, and values that are shown of each column.
 LOOKED_AT = 1_000
 _SAMPLES = 3
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
 @dataclass
@@ -109,7 +107,7 @@ def change_dialect(job: ImportJob, *, encoding: str, delimiter: str, has_header:
     known = Dialect.from_json(job.dialect)
     with job.file.open("rb") as file:
         head = file.read(4)
-        start = next((len(mark) for mark, name in _MARKS if head.startswith(mark) and name == encoding), 0)
+        start = next((len(mark) for mark, name in MARKS if head.startswith(mark) and name == encoding), 0)
         dialect = describe(
             file, encoding, known=lambda headers: len(recognise(resource, headers)), start=start, delimiter=delimiter,
             has_header=has_header,

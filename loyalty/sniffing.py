@@ -35,6 +35,8 @@ DELIMITERS = {
     "|": gettext_lazy("bar"),
 }
 ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16-le", "utf-16-be")
+# Byte order marks, and the encodings that begin with them.
+MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 _SAMPLE_LINES = 60
 _BLOCK = 1_048_576
@@ -137,9 +139,7 @@ def _by_mark(head: bytes) -> tuple[str, int]:
     """Return the encoding and the length of the byte order mark; without one, UTF-16 shows by its NUL bytes."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         raise ImportRefused(_("The file is in UTF-32. Save it as CSV UTF-8 and import it again."))
-    for mark, encoding in (
-        (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
-    ):  # fmt: skip
+    for mark, encoding in MARKS:
         if head.startswith(mark):
             return encoding, len(mark)
     sample = head[:4096]

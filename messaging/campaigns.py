@@ -51,22 +51,28 @@ def content_of(version: CampaignVersion | None) -> dict[str, str]:
 
 def content_problems(campaign: Campaign, content: Mapping[str, str]) -> dict[str, str]:
     """Return a sentence for each field of the content with which the campaign could not send; empty = all is well."""
-    problems = {}
-    if campaign.route == Campaign.Route.EVENT:
-        event_type = content.get("event_type") or campaign.name
-        if refused := EVENT_TYPE_REFUSES & set(event_type):
-            problems["event_type"] = _(
-                "Attentive refuses an event type with %(characters)s in it. Use letters, digits, spaces and dashes."
-            ) % {"characters": " ".join(sorted(refused))}
-        return problems
-    try:
-        text.check_body(content.get("body", ""))
-    except text.BodyError as error:
-        problems["body"] = str(error)
-    for name in ("link", "media_url"):
+    problems = word_problems(campaign, content)
+    for name in ("link", "media_url") if campaign.route == Campaign.Route.MESSAGE else ():
         if content.get(name) and (problem := _address_problem(campaign.site, name, content[name])):
             problems[name] = problem
     return problems
+
+
+def word_problems(campaign: Campaign, content: Mapping[str, str]) -> dict[str, str]:
+    """Return what is wrong with the words of the content alone: the text, or the event's type."""
+    if campaign.route == Campaign.Route.EVENT:
+        event_type = content.get("event_type") or campaign.name
+        if refused := EVENT_TYPE_REFUSES & set(event_type):
+            sentence = _(
+                "Attentive refuses an event type with %(characters)s in it. Use letters, digits, spaces and dashes."
+            ) % {"characters": " ".join(sorted(refused))}
+            return {"event_type": sentence}
+        return {}
+    try:
+        text.check_body(content.get("body", ""))
+    except text.BodyError as error:
+        return {"body": str(error)}
+    return {}
 
 
 def _address_problem(site: Site, name: str, address: str) -> str:

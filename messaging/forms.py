@@ -85,9 +85,6 @@ class CampaignForm(forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        starts, ends = cleaned.get("starts_at"), cleaned.get("ends_at")
-        if starts and ends and ends <= starts:
-            self.add_error("ends_at", _("The end must come after the start."))
         self.instance.route = cleaned.get("route") or self.instance.route
         for name, sentence in campaigns.content_problems(self.instance, self.content).items():
             if name not in self.errors:

@@ -14,12 +14,12 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
-from attentive_integration.attentive import EVENT_TYPE_REFUSES
 from attentive_integration.phones import PhoneError, is_country, to_e164
 from loyalty import activation, audit, segments, tokens
 from loyalty.models import AccessToken, ActionType, Segment, SignUpSource, Site
 from loyalty.models.scope import Someone, known_user
-from messaging import quiet_hours, text
+from messaging import quiet_hours
+from messaging.campaigns import word_problems
 from messaging.models import Campaign, CampaignVersion
 
 _SITE_FIELDS = (
@@ -219,7 +219,8 @@ def _campaign(site: Site, item: Any, by: Someone) -> Campaign:
         name: values.pop(name) for name in ("body", "link", "media_url", "event_type") if name in values
     }
     campaign = Campaign(site=site, created_by=known_user(by), **values)
-    _check_content(campaign, content)
+    for sentence in word_problems(campaign, content).values():
+        raise SpecError(_("The campaign “%(name)s”: %(why)s") % {"name": campaign.name, "why": sentence})
     if campaign.state in (Campaign.State.LIVE, Campaign.State.PAUSED):
         campaign.went_live_at = _this_second()
     _save(campaign, "campaigns")
@@ -236,21 +237,6 @@ def _action_type(site: Site, code: str) -> ActionType:
         known = ActionType(site=site, code=code)
         _save(known, "campaigns.action_type")
     return known
-
-
-def _check_content(campaign: Campaign, content: Mapping[str, str]) -> None:
-    """Refuse what could not be sent: the same rules as in the editor."""
-    if campaign.route == Campaign.Route.EVENT:
-        if EVENT_TYPE_REFUSES & set(content.get("event_type") or campaign.name):
-            raise SpecError(
-                _("The event type of “%(name)s” must not hold quotes, brackets, backslashes, bars or commas.")
-                % {"name": campaign.name}
-            )
-        return
-    try:
-        text.check_body(content.get("body", ""))
-    except text.BodyError as error:
-        raise SpecError(_("The text of “%(name)s”: %(error)s") % {"name": campaign.name, "error": error}) from None
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -330,7 +316,3 @@ def _save(row: Any, where: str) -> None:
     except (TypeError, ValueError) as error:
         raise SpecError(f"{where}: {error}") from None
     row.save()
-
-
-def _user(by: Someone) -> Any:
-    return by if by is not None and by.is_authenticated else None

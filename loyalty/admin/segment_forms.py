@@ -45,13 +45,6 @@ class SegmentForm(forms.ModelForm):
             raise forms.ValidationError(_("This site has a segment of this name already. Choose another name."))
         return name
 
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        begins, ends = cleaned.get("from_date"), cleaned.get("to_date")
-        if begins and ends and begins > ends:
-            self.add_error("to_date", _("The end lies before the beginning."))
-        return cleaned
-
 
 class GroupForm(forms.Form):
     """One group: a member of it meets all of the rules that are filled in."""

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -54,6 +55,10 @@ class Segment(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        if self.from_date and self.to_date and self.from_date > self.to_date:
+            raise ValidationError({"to_date": _("The end lies before the beginning.")})
 
 
 class SegmentMember(models.Model):

@@ -13,7 +13,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
@@ -206,9 +205,8 @@ class MessageAdmin(LogAdmin):
         return tabs
 
     @admin.display(description=gettext_lazy("to"))
-    def to_shown(self, message: Message) -> SafeString:
-        phone = markup.phone_text(message.to, whole=getattr(message, "sees_pii", False))
-        return format_html('<span class="nowrap">{}</span>', phone)
+    def to_shown(self, message: Message) -> str:
+        return markup.phone_text(message.to, whole=getattr(message, "sees_pii", False))
 
     @admin.display(description=gettext_lazy("text"))
     def text_shown(self, message: Any) -> SafeString:

@@ -109,7 +109,10 @@ def _then(first: Callable[[], object], second: Callable[[], object]) -> Callable
 
 def _take_every_page(browser: Browser, page: Page, folder: Path) -> None:
     links = page.locator("#sidebar a.nav-link")
-    addresses = [(links.nth(n).inner_text(), links.nth(n).get_attribute("href") or "") for n in range(links.count())]
+    addresses = [
+        (links.nth(n).locator("> span").first.inner_text(), links.nth(n).get_attribute("href") or "")
+        for n in range(links.count())
+    ]
     state, start = page.context.storage_state(), page.url
     for look, viewport, scheme in (
         ("light", _DESKTOP, "light"), ("dark", _DESKTOP, "dark"), ("phone", _PHONE, "light"),

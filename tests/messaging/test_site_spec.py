@@ -98,6 +98,22 @@ def test_what_is_left_out_has_its_default_and_null_means_none() -> None:
         ({"segments": [{"name": "S", "rules": {"colour": "red"}}]}, "colour"),
         ({"segments": {"name": "S"}}, "segments"),
         ({"sign_up_sources": [{"sign_up_source_id": "abc"}]}, "sign_up_sources"),
+        ({"campaigns": [{"name": "A", "action_type": "1", "route": "EVENT", "event_type": "a|b"}]}, "event type"),
+        (
+            {
+                "campaigns": [
+                    {
+                        "name": "A",
+                        "action_type": "1",
+                        "body": "Hi",
+                        "starts_at": "2026-03-02T00:00:00Z",
+                        "ends_at": "2026-03-01T00:00:00Z",
+                    }
+                ]
+            },
+            "ends_at",
+        ),
+        ({"segments": [{"name": "S", "from_date": "2026-03-02", "to_date": "2026-03-01"}]}, "to_date"),
     ],
 )
 def test_a_wrong_part_refuses_the_whole_and_names_itself(changes: dict[str, Any], words: str) -> None:
