@@ -19,6 +19,7 @@ from attentive_integration import phones
 from attentive_integration.crash import crash_point
 from attentive_integration.secrets import seal, unseal
 from loyalty.models import Consent, ConsentEvent, Site
+from loyalty.models.members import ERASED_MARK
 from loyalty.models.scope import Someone, known_user
 
 State = Consent.State
@@ -79,11 +80,14 @@ def erased_addresses(site: Site, addresses: Sequence[str]) -> set[str]:
     key = _suppression_key(site)
     of_hash = {_hashed(key, address): address for address in addresses}
     erased = Consent.objects.filter(site=site, address__in=of_hash, state=State.ERASED)
-    return {of_hash[hashed] for hashed in erased.values_list("address", flat=True)}
+    emptied = {address for address in addresses if address.startswith(ERASED_MARK)}
+    return emptied | {of_hash[hashed] for hashed in erased.values_list("address", flat=True)}
 
 
 def state_of(site: Site, address: str, channel: str = Channel.TEXT) -> str:
     """Return the state of one address; UNKNOWN when nothing was ever heard of it."""
+    if address.startswith(ERASED_MARK):
+        return State.ERASED.value
     rows = Consent.objects.filter(site=site, channel=channel, address__in=_names(site, address))
     states = dict(rows.values_list("address", "state"))
     # An erased address may have a second, empty row that a sender made to have something to lock.

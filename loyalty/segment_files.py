@@ -117,7 +117,7 @@ def write_members(
         "site_id": site.site_id,
         "made_at": today.isoformat(timespec="seconds"),
     }
-    members = Member.objects.filter(site=site).filter(condition(rules or {}, site))
+    members = Member.objects.people().filter(site=site).filter(condition(rules or {}, site))
     stem = f"{site.site_id}_members_{today:%Y%m%d}"
     return _write_sheet(members, site, folder, stem, facts, progress or _nobody, rows_per_file)
 

@@ -91,7 +91,7 @@ def members_of(segment: Segment) -> QuerySet[Member]:
 
 
 def _current_members(segment: Segment) -> QuerySet[Member]:
-    return Member.objects.filter(site_id=segment.site_id, replaced_by=None)
+    return Member.objects.people().filter(site_id=segment.site_id, replaced_by=None)
 
 
 def matching_ids(segment: Segment, member_ids: Collection[int]) -> set[int]:

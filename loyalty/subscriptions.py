@@ -52,7 +52,8 @@ class _Answer:
     began_at: datetime | None = None
 
 
-def _require_ready(site: Site) -> tuple[AttentiveClient, SignUpSource]:
+def require_ready(site: Site) -> tuple[AttentiveClient, SignUpSource]:
+    """Return what asking members takes; raises `CannotSubscribe` while the site is not ready for it."""
     if site.state == Site.State.DRAFT:
         raise CannotSubscribe(
             _("%(site)s is a draft. Activate it before members are asked.") % {"site": site.client_name}
@@ -87,7 +88,7 @@ def subscribe_due(site: Site, *, deadline: float | None = None) -> Counter[str]:
     Returns counts: already_subscribed, requested, refused, unclear, retried, and `left`, the rows still to ask. Raises
     `CannotSubscribe` when the site is not ready. In test mode only guest phones are asked.
     """
-    client, source = _require_ready(site)
+    client, source = require_ready(site)
     counts: Counter[str] = Counter()
     started_at = timezone.now()
     while deadline is None or time.monotonic() < deadline:

@@ -19,6 +19,7 @@ from attentive_integration import rate_limit
 from attentive_integration.http import VendorError
 from loyalty import audit, consent, tokens
 from loyalty.models import AccessToken, Consent, ExportJob, ImportJob, Member, SegmentMember, Site
+from loyalty.models.members import ERASED_MARK
 from loyalty.models.scope import Someone
 from messaging.models import Message, SendAttempt, WebhookEvent
 from messaging.reasons import Code
@@ -105,7 +106,8 @@ def _forget_members(people: list[Member], done: Erasure) -> None:
             continue
         person.actions.update(data={}, points=None, points_delta=None)
         SegmentMember.objects.filter(member=person).delete()
-        empty = Member(pk=person.pk, site_id=person.site_id, phone=f"#{person.pk}", joined_at=person.joined_at)
+        mark = f"{ERASED_MARK}{person.pk}"
+        empty = Member(pk=person.pk, site_id=person.site_id, phone=mark, joined_at=person.joined_at)
         empty.created_at, empty.created_by_import_id = person.created_at, person.created_by_import_id
         empty.save()
 

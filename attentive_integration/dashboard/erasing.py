@@ -17,7 +17,7 @@ from messaging.erasure import Erasure, erase
 
 def erase_member(dashboard: Any, request: HttpRequest, object_id: int) -> HttpResponse:
     member = Member.objects.visible_to(request.user).select_related("site").filter(pk=object_id).first()
-    if member is None:
+    if member is None or member.is_erased:
         raise Http404
     if not can(request.user, member.site, Right.ERASE):
         raise PermissionDenied

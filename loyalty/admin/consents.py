@@ -190,8 +190,7 @@ class Queue:
 def hindrance(site: Site) -> str:
     """Return why nobody of the site can be asked now, as a sentence with the remedy; empty when all is well."""
     try:
-        # Given no time, it asks nobody and says whether it could.
-        subscriptions.subscribe_due(site, deadline=0.0)
+        subscriptions.require_ready(site)
     except subscriptions.CannotSubscribe as reason:
         return str(reason)
     breaker = Breaker.objects.filter(

@@ -16,7 +16,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from attentive_integration.markup import ago, number, phone_text, pill, state_pill
-from attentive_integration.phones import PhoneError
 from loyalty import audit, consent, eligibility, member_search, subscriptions
 from loyalty.admin.base import ActionRefused, ObjectAction, SiteChangeList, SiteScopedAdmin
 from loyalty.admin.member_story import story_of
@@ -90,7 +89,11 @@ class ImportFilter(admin.SimpleListFilter):
 
 
 class MemberChangeList(SiteChangeList):
-    """Reads the consent of the page's members in one query."""
+    """Lists people, and not the empty rows of erased ones; reads the consent of the page's members in one query."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Member]:
+        rows: Any = super().get_queryset(request, exclude_parameters)
+        return rows.people()
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -120,6 +123,13 @@ def _may_leave(member: Member) -> bool:
     return sms_state_of(member) not in (State.UNSUBSCRIBED, State.ERASED)
 
 
+def _take_out(request: HttpRequest, member: Member, evidence: str) -> str:
+    """Unsubscribe a member, here whatever happens; return why Attentive was not told, empty when it was."""
+    done = subscriptions.unsubscribe(member.site, member.phone, by=request.user, evidence=evidence)
+    audit.record("member.unsubscribed", site=member.site, request=request, target=f"member #{member.pk}")
+    return done.sentence
+
+
 @admin.register(Member)
 class MemberAdmin(SiteScopedAdmin):
     list_display = ("phone_shown", "name", "tier_shown", "points_shown", "sms", "site_shown", "updated")
@@ -140,7 +150,14 @@ class MemberAdmin(SiteScopedAdmin):
     )
     actions = ("check_selected", "queue_selected", "unsubscribe_selected", "download_selected")
     object_actions: ClassVar[Sequence[ObjectAction]] = (
-        ObjectAction("check", gettext_lazy("Check subscription"), Right.VIEW, run="check_one", icon="refresh"),
+        ObjectAction(
+            "check",
+            gettext_lazy("Check subscription"),
+            Right.VIEW,
+            run="check_one",
+            icon="refresh",
+            when=lambda member: not member.is_erased,
+        ),
         ObjectAction(
             "subscribe",
             gettext_lazy("Ask to subscribe"),
@@ -364,11 +381,7 @@ class MemberAdmin(SiteScopedAdmin):
         # Everybody is out here at once; Attentive is told afterwards, at its pace.
         failed = ""
         for member in rows:
-            done = subscriptions.unsubscribe(
-                member.site, member.phone, by=request.user, evidence=_("Staff, from the list")
-            )
-            failed = done.sentence or failed
-            audit.record("member.unsubscribed", site=member.site, request=request, target=f"member #{member.pk}")
+            failed = _take_out(request, member, _("Staff, from the list")) or failed
         text = ngettext("%(n)s member gets no more texts.", "%(n)s members get no more texts.", len(rows))
         messages.success(request, text % {"n": number(len(rows))})
         if failed:
@@ -415,7 +428,7 @@ class MemberAdmin(SiteScopedAdmin):
             story=story,
             pill=sms_pill(story.text_state),
             object_actions=self.buttons(request, member),
-            may_erase=self.allows(request, Right.ERASE, member),
+            may_erase=self.allows(request, Right.ERASE, member) and not member.is_erased,
             sees_raw=self.allows(request, Right.RAW, member),
             consent_url=_page("consent_changelist"),
         )
@@ -436,17 +449,8 @@ class MemberAdmin(SiteScopedAdmin):
         return _("The member waits in the subscribe queue.")
 
     def unsubscribe_one(self, request: HttpRequest, member: Member) -> str:
-        try:
-            done = subscriptions.unsubscribe(
-                member.site, member.phone, by=request.user, evidence=_("Staff, on the page")
-            )
-        except PhoneError:
-            # A country that the site may not text any more: Attentive need not hear of it.
-            consent.opt_out(member.site, member.phone, by=request.user, evidence=_("Staff, on the page"))
-            done = None
-        audit.record("member.unsubscribed", site=member.site, request=request, target=f"member #{member.pk}")
-        if done is not None and done.sentence:
-            messages.warning(request, _("Attentive was not told: %(why)s") % {"why": done.sentence})
+        if why := _take_out(request, member, _("Staff, on the page")):
+            messages.warning(request, _("Attentive was not told: %(why)s") % {"why": why})
         return _("The member gets no more texts of %(site)s.") % {"site": member.site.client_name}
 
     def block_one(self, request: HttpRequest, member: Member) -> str:

@@ -1,6 +1,6 @@
 """Members of a loyalty program, and the consent of addresses."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
@@ -9,6 +9,15 @@ from django.utils.translation import gettext_lazy as _
 
 from .scope import SiteScopedQuerySet
 from .sites import Site
+
+# What stands before our own number where an erased person had their phone.
+ERASED_MARK = "#"
+
+
+class MemberQuerySet(SiteScopedQuerySet):
+    def people(self) -> Self:
+        """Leave out the empty rows of erased people."""
+        return self.exclude(phone__startswith=ERASED_MARK)
 
 
 class Member(models.Model):
@@ -41,7 +50,7 @@ class Member(models.Model):
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     updated_at = models.DateTimeField(_("updated"), default=timezone.now)
 
-    objects = SiteScopedQuerySet.as_manager()
+    objects = MemberQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [
@@ -62,6 +71,11 @@ class Member(models.Model):
 
     def __str__(self) -> str:
         return f"{self.first_name} {self.last_name}".strip() or f"#{self.pk}"
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether this is the empty row of an erased person, which stays because the message log points to it."""
+        return self.phone.startswith(ERASED_MARK)
 
 
 class Consent(models.Model):

@@ -10,10 +10,11 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test import Client
 from django.utils import timezone
 
 from attentive_integration.sandbox.process import SandboxProcess
-from loyalty import actions, consent
+from loyalty import actions, consent, subscriptions
 from loyalty.models import (
     AccessToken,
     Consent,
@@ -25,11 +26,20 @@ from loyalty.models import (
     SegmentMember,
     Site,
 )
+from loyalty.segments import members_of
 from messaging import dispatch, invariants, triggers
 from messaging.erasure import Erasure, erase
 from messaging.models import Message, SendAttempt, WebhookEvent
 from messaging.webhooks import process_webhooks, receive
-from tests.factories import make_action, make_campaign, make_member, make_message, make_site, make_user
+from tests.factories import (
+    make_action,
+    make_campaign,
+    make_member,
+    make_message,
+    make_sign_up_source,
+    make_site,
+    make_user,
+)
 from tests.messaging.world import World
 
 pytestmark = pytest.mark.django_db
@@ -225,3 +235,29 @@ def test_ten_thousand_messages_take_seconds_not_minutes() -> None:
     )  # fmt: skip
     assert erase(site, PHONE).messages == 10_000
     assert timezone.now() - now < timedelta(seconds=30)
+
+
+def test_the_empty_row_that_stays_is_nobody(sandbox: SandboxProcess) -> None:
+    """It stands in no list, in no segment and in no queue, and its page offers nothing that calls Attentive."""
+    world = World(sandbox)
+    make_sign_up_source(world.site)
+    person, other = world.subscriber(), make_member(world.site)
+    make_message(person)
+    erase(world.site, person.phone)
+    person.refresh_from_db()
+    assert person.is_erased
+    everybody = Segment.objects.create(site=world.site, name="Everybody")
+    assert list(members_of(everybody)) == [other]
+    assert consent.state_of(world.site, person.phone) == "ERASED"
+    assert consent.mark_to_ask(world.site, [person.phone, other.phone]) == 1
+    # What is no phone would end the asking of the whole site.
+    assert subscriptions.subscribe_due(world.site)["requested"] == 1
+    browser = Client()
+    browser.force_login(make_user(is_superuser=True))
+    listed = browser.get("/admin/loyalty/member/").content.decode()
+    assert f"/member/{other.pk}/" in listed and f"/member/{person.pk}/" not in listed
+    chosen = {"action": "check_selected", "_selected_action": [person.pk]}
+    assert browser.post("/admin/loyalty/member/", chosen).status_code == 200
+    page = browser.get(f"/admin/loyalty/member/{person.pk}/change/").content.decode()
+    assert "/do/" not in page and "/erase/" not in page
+    assert browser.post(f"/admin/loyalty/member/{person.pk}/erase/").status_code == 404
