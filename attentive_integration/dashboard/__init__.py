@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.translation import gettext_lazy as _
 
 from attentive_integration.dashboard.erasing import erase_member
@@ -91,7 +91,7 @@ class DashboardSite(AdminSite):
             "switcher_sites": sites[:SWITCHER_SITES],
             "switcher_has_more": len(sites) > SWITCHER_SITES,
             "switch_url": _switch_url(request),
-            "sites_url": _address("admin:loyalty_site_changelist"),
+            "sites_url": reverse("admin:loyalty_site_changelist"),
             "search_url": reverse("admin:search"),
             "navigation": navigation(request, site, _badges(request, site)),
             "sees_pii": can(request.user, site, Right.PII),
@@ -107,13 +107,6 @@ def _badges(request: HttpRequest, site: Site | None) -> dict[str, tuple[int, str
         "loyalty_importjob_changelist": (counts.get("imports", 0), "info", _("under way")),
         "messaging_message_changelist": (counts.get("unknown", 0), "warn", _("not known")),
     }
-
-
-def _address(name: str) -> str:
-    try:
-        return reverse(name)
-    except NoReverseMatch:
-        return ""
 
 
 def _switch_url(request: HttpRequest) -> str:

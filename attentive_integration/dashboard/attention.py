@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -36,11 +36,8 @@ class Item:
 
 
 def address(name: str, *args: Any, **query: Any) -> str:
-    """Return the address of a page of the dashboard, empty where the page does not exist."""
-    try:
-        found = reverse(f"admin:{name}", args=args)
-    except NoReverseMatch:
-        return ""
+    """Return the address of a page of the dashboard, with a query."""
+    found = reverse(f"admin:{name}", args=args)
     return f"{found}?{urlencode(query)}" if query else found
 
 

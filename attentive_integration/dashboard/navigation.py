@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -94,10 +94,7 @@ def navigation(
         for entry in group.entries:
             if not can(request.user, site, entry.right) or (entry.superuser_only and not request.user.is_superuser):
                 continue
-            try:
-                address = reverse(f"admin:{entry.url_name}")
-            except NoReverseMatch:
-                continue
+            address = reverse(f"admin:{entry.url_name}")
             badge, tone, badge_text = badges.get(entry.url_name, (0, "", ""))
             entries.append(
                 {

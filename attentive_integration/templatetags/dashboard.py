@@ -9,7 +9,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.forms.boundfield import BoundField
 from django.template import Context
 from django.template.loader import render_to_string
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
@@ -43,14 +43,8 @@ def email(context: Context, address: str) -> str:
 
 @register.simple_tag(takes_context=True)
 def page_url(context: Context, name: str, *args: Any, **query: Any) -> str:
-    """Return the address of a page with the chosen site in it; keyword arguments become the query.
-
-    An address that does not exist (a page of another room that is not there) comes back empty.
-    """
-    try:
-        address = reverse(name, args=args)
-    except NoReverseMatch:
-        return ""
+    """Return the address of a page with the chosen site in it; keyword arguments become the query."""
+    address = reverse(name, args=args)
     site = context.get("chosen_site")
     wanted = {"site": site.site_id if site else "", **query}
     wanted = {key: value for key, value in wanted.items() if value not in ("", None)}

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Q
 from django.template.loader import render_to_string
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from attentive_integration.markup import STATE_LOOKS, number, pill_for_state
@@ -115,15 +115,8 @@ def _message_entries(member: Member, *, whole: bool) -> Iterator[dict[str, Any]]
         at = message.sent_at or message.created_at
         entry = _entry(tone, "message", title, text, at)
         entry["pill"] = pill_for_state(message)
-        entry["url"] = _message_url(message.pk)
+        entry["url"] = reverse("admin:messaging_message_change", args=[message.pk])
         yield entry
-
-
-def _message_url(pk: int) -> str:
-    try:
-        return reverse("admin:messaging_message_change", args=[pk])
-    except NoReverseMatch:
-        return ""
 
 
 def _import_entries(member: Member) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from django.db.models import Exists, Q, Subquery
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -40,8 +40,8 @@ def editor_parts(campaign: Campaign, form: CampaignForm) -> dict[str, Any]:
         "placeholders": [*text.KNOWN, *(f"data.{key}" for key in audience.data_keys)],
         "quiet_hours": quiet_hours_words(campaign.site),
         "caps": caps_words(campaign.site),
-        "settings_url": _page("admin:loyalty_site_change", campaign.site_id),
-        "segments_url": _page("admin:loyalty_segment_changelist"),
+        "settings_url": reverse("admin:loyalty_site_change", args=[campaign.site_id]),
+        "segments_url": reverse("admin:loyalty_segment_changelist"),
         "is_running": campaign.state in campaigns.RUNNING,
     }
 
@@ -135,7 +135,7 @@ def readiness(campaign: Campaign) -> list[dict[str, Any]]:
     known = facts.get()
     found = [_content_line(campaign), _site_line(site), _token_line(campaign, known["token"], known["held"])]
     if known["stopped"]:
-        url = _page("admin:loyalty_sendingstop_changelist")
+        url = reverse("admin:loyalty_sendingstop_changelist")
         found.append(_line("bad", _("Sending is stopped"), _("Texts are held until somebody resumes sending."), url))
     if campaign.is_shadow:
         found.append(_line("info", _("Shadow mode is on"), _("The campaign shows its texts and sends nothing.")))
@@ -159,7 +159,7 @@ def _content_line(campaign: Campaign) -> dict[str, Any]:
 
 
 def _site_line(site: Site) -> dict[str, Any]:
-    url = _page("admin:loyalty_site_change", site.pk)
+    url = reverse("admin:loyalty_site_change", args=[site.pk])
     if site.state == Site.State.LIVE:
         return _line("good", _("The site is live"), _("Members who subscribed are texted."))
     if site.state == Site.State.TEST:
@@ -171,7 +171,7 @@ def _site_line(site: Site) -> dict[str, Any]:
 
 def _token_line(campaign: Campaign, last_four: str | None, held: str | None) -> dict[str, Any]:
     kind = AccessToken.Kind(TOKEN_OF_ROUTE[campaign.route])
-    url = _page("admin:loyalty_site_change", campaign.site_id)
+    url = reverse("admin:loyalty_site_change", args=[campaign.site_id])
     if last_four is None:
         return _line("bad", _("A token is missing"), explain(Code.TOKEN_MISSING).cause, url)
     if held is not None:
@@ -287,10 +287,3 @@ def _textable(site_id: int, phones: set[str]) -> set[str]:
         site=site_id, channel=Consent.Channel.TEXT, state=Consent.State.SUBSCRIBED, address__in=phones
     )
     return set(rows.values_list("address", flat=True))
-
-
-def _page(name: str, *args: object) -> str:
-    try:
-        return reverse(name, args=args)
-    except NoReverseMatch:
-        return ""

@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
@@ -172,7 +172,7 @@ class MessageAdmin(LogAdmin):
             query = changelist.get_query_string(remove=["p"])
             links.append({"url": self.page_of("export") + query, "label": _("Export"), "icon": "export"})
         if can(request.user, chosen_site(request), Right.ACTIVATE):
-            stops = _address("admin:loyalty_sendingstop_changelist")
+            stops = reverse("admin:loyalty_sendingstop_changelist")
             links.append({"url": stops, "label": _("Stop everything"), "icon": "stop"})
         return links
 
@@ -388,8 +388,7 @@ class MessageAdmin(LogAdmin):
                 return HttpResponseRedirect(request.get_full_path())
             wake("messaging.tasks.export_due")
             messages.success(request, _("The export has started. The file can be downloaded when it is complete."))
-            list_of_exports = _address("admin:loyalty_exportjob_changelist")
-            return HttpResponseRedirect(f"{list_of_exports or self.page_of('changelist')}?site={site.site_id}")
+            return HttpResponseRedirect(f"{reverse('admin:loyalty_exportjob_changelist')}?site={site.site_id}")
         if request.method != "GET":
             return HttpResponseNotAllowed(["GET", "POST"])
         context = self.frame(
@@ -413,10 +412,3 @@ def _export_filters(request: HttpRequest) -> dict[str, str]:
         "from": begin,
         "to": "" if period in first or period == "all" else begin,
     }
-
-
-def _address(name: str) -> str:
-    try:
-        return reverse(name)
-    except NoReverseMatch:
-        return ""
