@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from loyalty.capped_counts import CappedPaginator
 from loyalty.models.scope import SiteScopedQuerySet
@@ -79,6 +80,8 @@ class SiteScopedAdmin(admin.ModelAdmin):
     change_right: ClassVar[Right | None] = None
     delete_right: ClassVar[Right | None] = None
     object_actions: ClassVar[Sequence[ObjectAction]] = ()
+    # What a row's own page shows of other tables; read together with the row.
+    object_related: ClassVar[Sequence[str]] = ("site",)
 
     list_per_page = 50
     list_max_show_all = 0
@@ -110,6 +113,14 @@ class SiteScopedAdmin(admin.ModelAdmin):
             rows = rows.filter(**{self._site_path or "pk": site.pk})
         return rows
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Return the row with `object_related`; None when there is none of this number, or it is another tenant's."""
+        try:
+            rows = self.get_queryset(request).filter(pk=object_id)
+        except ValueError:
+            return None
+        return (rows.select_related(*self.object_related) if self.object_related else rows).first()
+
     def site_pk_of(self, row: Any) -> int:
         """Return the primary key of the row's site."""
         if not self._site_path:
@@ -126,6 +137,10 @@ class SiteScopedAdmin(admin.ModelAdmin):
         """Leave the site's column out where a site is chosen: it would say the same in every row."""
         columns = super().get_list_display(request)
         return [column for column in columns if column != "site_shown" or chosen_site(request) is None]
+
+    @admin.display(description=gettext_lazy("site"))
+    def site_shown(self, row: Any) -> str:
+        return str(row.site.client_name)
 
     def object_url(self, row: Any) -> str:
         """Return the page that a row of the list leads to."""

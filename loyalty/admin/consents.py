@@ -92,10 +92,6 @@ class ConsentAdmin(SiteScopedAdmin):
     def state_shown(self, row: Consent) -> SafeString:
         return pill_for_state(row)
 
-    @admin.display(description=gettext_lazy("site"))
-    def site_shown(self, row: Consent) -> str:
-        return row.site.client_name
-
     @admin.display(description=gettext_lazy("decided"))
     def decided(self, row: Consent) -> SafeString:
         return ago(row.event_at)
@@ -105,9 +101,6 @@ class ConsentAdmin(SiteScopedAdmin):
         return ago(row.updated_at)
 
     # --- The ledger of one address --------------------------------------------------------------------------------
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Consent]:
-        return super().get_queryset(request).select_related("site")
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -9,7 +9,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import QuerySet
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
@@ -113,7 +112,7 @@ class MemberExportForm(forms.Form):
 class ExportJobAdmin(SiteScopedAdmin):
     list_display = ("what", "format", "state_shown", "rows_shown", "site_shown", "by", "when", "until")
     list_filter = ("kind", "state")
-    list_select_related = ("site", "created_by", "segment")
+    list_select_related = object_related = ("site", "created_by", "segment")
     sortable_by = ()
     ordering = ("-pk",)
     view_right = Right.VIEW
@@ -150,9 +149,6 @@ class ExportJobAdmin(SiteScopedAdmin):
         ),
     )
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ExportJob]:
-        return super().get_queryset(request).select_related("site", "created_by", "segment")
-
     def get_urls(self) -> list[URLPattern]:
         def page(route: str, view: Any, name: str) -> URLPattern:
             return path(route, self.admin_site.admin_view(view), name=f"loyalty_exportjob_{name}")
@@ -176,10 +172,6 @@ class ExportJobAdmin(SiteScopedAdmin):
     @admin.display(description=gettext_lazy("rows"))
     def rows_shown(self, job: ExportJob) -> str:
         return number(job.rows) if job.state == State.COMPLETE else "–"
-
-    @admin.display(description=gettext_lazy("site"))
-    def site_shown(self, job: ExportJob) -> str:
-        return job.site.client_name
 
     @admin.display(description=gettext_lazy("by"))
     def by(self, job: ExportJob) -> str:

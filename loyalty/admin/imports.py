@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import QuerySet
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -70,7 +69,7 @@ class ImportJobAdmin(SiteScopedAdmin):
     list_filter = ("kind", "state")
     search_fields = ("file_name__istartswith",)
     search_help_text = gettext_lazy("Beginning of the file's name")
-    list_select_related = ("site", "created_by")
+    list_select_related = object_related = ("site", "created_by")
     sortable_by = ()
     ordering = ("-pk",)
     add_right = Right.IMPORT
@@ -123,9 +122,6 @@ class ImportJobAdmin(SiteScopedAdmin):
         ),
     )
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[ImportJob]:
-        return super().get_queryset(request).select_related("site", "created_by")
-
     def may_work_on(self, request: HttpRequest, site: Site | int | None, kind: str) -> bool:
         """Tell whether the user may import files of this kind; a subscriber list raises consent and needs more."""
         right = Right.IMPORT_SUBSCRIBERS if kind == Kind.SUBSCRIBERS else Right.IMPORT
@@ -173,10 +169,6 @@ class ImportJobAdmin(SiteScopedAdmin):
     @admin.display(description=gettext_lazy("rejected"))
     def rejected_shown(self, job: ImportJob) -> str:
         return number(job.rejected) if job.phase != Phase.MAPPING else "–"
-
-    @admin.display(description=gettext_lazy("site"))
-    def site_shown(self, job: ImportJob) -> str:
-        return job.site.client_name
 
     @admin.display(description=gettext_lazy("by"))
     def by(self, job: ImportJob) -> str:

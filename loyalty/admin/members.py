@@ -256,10 +256,6 @@ class MemberAdmin(SiteScopedAdmin):
             return pill(_("Replaced"), "calm", "skip")
         return sms_pill(sms_state_of(member))
 
-    @admin.display(description=gettext_lazy("site"))
-    def site_shown(self, member: Member) -> str:
-        return member.site.client_name
-
     @admin.display(description=gettext_lazy("updated"))
     def updated(self, member: Member) -> SafeString:
         return ago(member.updated_at)
@@ -433,9 +429,6 @@ class MemberAdmin(SiteScopedAdmin):
             consent_url=_page("consent_changelist"),
         )
         return TemplateResponse(request, "admin/loyalty/member/change_form.html", context)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Member]:
-        return super().get_queryset(request).select_related("site")
 
     def check_one(self, request: HttpRequest, member: Member) -> None:
         (answer,) = eligibility.ask(member.site, [member.phone])

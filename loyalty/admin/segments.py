@@ -89,7 +89,6 @@ class SegmentAdmin(SiteScopedAdmin):
         return (
             super()
             .get_queryset(request)
-            .select_related("site")
             .annotate(
                 exported_at=Subquery(latest.values("ended_at")[:1]), manifest=Subquery(latest.values("manifest")[:1])
             )
@@ -98,10 +97,6 @@ class SegmentAdmin(SiteScopedAdmin):
     @admin.display(description=gettext_lazy("type"))
     def kind(self, segment: Segment) -> SafeString:
         return pill(_("Frozen"), "info", "snow") if segment.is_frozen else pill(_("Rules"), "calm", "filter")
-
-    @admin.display(description=gettext_lazy("site"))
-    def site_shown(self, segment: Segment) -> str:
-        return segment.site.client_name
 
     @admin.display(description=gettext_lazy("members"))
     def size(self, segment: Any) -> str:

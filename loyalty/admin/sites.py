@@ -55,6 +55,7 @@ class SiteAdmin(SiteScopedAdmin):
     search_fields = ("client_name", "site_id")
     search_help_text = gettext_lazy("Client or site ID")
     ordering = ("client_name", "pk")
+    object_related = ()
     form = SiteSettingsForm
     add_label = gettext_lazy("Connect a client")
     add_right = Right.ACTIVATE

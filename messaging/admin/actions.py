@@ -68,7 +68,7 @@ class MemberFilter(SimpleListFilter):
 class LoyaltyActionAdmin(LogAdmin):
     list_display = ("activity_id", "action_type", "member_shown", "outcome_shown", "site_shown", "occurred", "received")
     list_filter = (RecordedFilter, OutcomeFilter, MemberFilter)
-    list_select_related = ("site", "member", "action_type")
+    list_select_related = object_related = ("site", "member", "action_type")
     search_fields = ("activity_id",)
     search_help_text = gettext_lazy("Activity ID, phone in any spelling or loyalty ID")
     lead = gettext_lazy("What members did, as Annex Cloud reported it, and what became of it.")
@@ -100,10 +100,6 @@ class LoyaltyActionAdmin(LogAdmin):
     def outcome_shown(self, action: LoyaltyAction) -> SafeString:
         return outcome_pill(action)
 
-    @admin.display(description=gettext_lazy("site"))
-    def site_shown(self, action: LoyaltyAction) -> str:
-        return action.site.client_name
-
     @admin.display(description=gettext_lazy("occurred"))
     def occurred(self, action: LoyaltyAction) -> SafeString:
         return markup.ago(action.occurred_at)
@@ -111,13 +107,6 @@ class LoyaltyActionAdmin(LogAdmin):
     @admin.display(description=gettext_lazy("received"))
     def received(self, action: LoyaltyAction) -> SafeString:
         return markup.ago(action.recorded_at)
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> LoyaltyAction | None:
-        if not object_id.isdecimal() or len(object_id) > 18:
-            return None
-        rows = self.get_queryset(request).filter(pk=object_id)
-        found: LoyaltyAction | None = rows.select_related("site", "member", "action_type").first()
-        return found
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -43,6 +43,7 @@ class CampaignAdmin(SiteScopedAdmin):
     list_display = ("name", "text_shown", "state_shown", "route_shown", "sent_week", "last_sent", "site_shown")
     list_filter = ("state", "route", "is_shadow")
     list_select_related = ("site", "action_type", "version")
+    object_related = ("site", "action_type", "segment__site", "version__created_by", "created_by")
     search_fields = ("name", "action_type__code", "action_type__name")
     search_help_text = gettext_lazy("Name or action")
     ordering = ("name", "pk")
@@ -122,10 +123,6 @@ class CampaignAdmin(SiteScopedAdmin):
     @admin.display(description=gettext_lazy("last sent"))
     def last_sent(self, campaign: Any) -> SafeString:
         return markup.ago(campaign.latest)
-
-    @admin.display(description=gettext_lazy("site"))
-    def site_shown(self, campaign: Campaign) -> str:
-        return campaign.site.client_name
 
     # --- A new campaign -------------------------------------------------------------------------------------------
 
@@ -382,14 +379,6 @@ class CampaignAdmin(SiteScopedAdmin):
         if not self.has_change_permission(request, campaign):
             raise PermissionDenied
         return campaign
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Campaign | None:
-        if not object_id.isdecimal() or len(object_id) > 18:
-            return None
-        rows = self.get_queryset(request).filter(pk=object_id)
-        related = ("site", "action_type", "segment__site", "version__created_by", "created_by")
-        found: Campaign | None = rows.select_related(*related).first()
-        return found
 
     # --- States ---------------------------------------------------------------------------------------------------
 

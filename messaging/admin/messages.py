@@ -103,6 +103,7 @@ class MessageAdmin(LogAdmin):
     list_display = ("to_shown", "text_shown", "state_shown", "reason_shown", "when")
     list_filter = (StateFilter, PeriodFilter, CampaignFilter, ReasonFilter)
     list_select_related = ("site", "campaign")
+    object_related = ("site", "member", "campaign", "version", "action__action_type", "resent_by")
     search_fields = ("to",)
     search_help_text = gettext_lazy("Phone in any spelling, #message or activity ID")
     actions = ("send_again_selected", "treat_as_sent_selected", "cancel_selected")
@@ -239,13 +240,6 @@ class MessageAdmin(LogAdmin):
             **message_page(message, whole=whole, raw=can(request.user, message.site_id, Right.RAW), tab=tab),
         )  # fmt: skip
         return TemplateResponse(request, "admin/messaging/message.html", context)
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Message | None:
-        if not object_id.isdecimal() or len(object_id) > 18:
-            return None
-        rows = self.get_queryset(request).filter(pk=object_id)
-        related = ("site", "member", "campaign", "version", "action__action_type", "resent_by")
-        return rows.select_related(*related).first()
 
     def treat_as_sent(self, request: HttpRequest, message: Message) -> str:
         decisions.treat_as_sent([message], by=request.user)

@@ -49,10 +49,6 @@ class WebhookEventAdmin(LogAdmin):
     def error_shown(self, event: WebhookEvent) -> str:
         return Truncator(event.error).chars(80) or "–"
 
-    @admin.display(description=gettext_lazy("site"))
-    def site_shown(self, event: WebhookEvent) -> str:
-        return event.site.client_name
-
     @admin.display(description=gettext_lazy("happened"))
     def event_shown(self, event: WebhookEvent) -> SafeString:
         return markup.ago(event.event_at)

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
@@ -13,7 +14,8 @@ from django.utils import timezone
 from attentive_integration import rate_limit
 from attentive_integration.models import Heartbeat
 from loyalty import consent, tokens
-from loyalty.models import AccessToken, Breaker, ImportJob, Site, SiteMembership
+from loyalty.admin.base import SiteScopedAdmin
+from loyalty.models import AccessToken, Breaker, ImportJob, SendingStop, Site, SiteMembership
 from tests.factories import (
     make_action,
     make_campaign,
@@ -276,3 +278,13 @@ def test_system_shows_the_pace_of_the_tokens_of_the_users_sites_only() -> None:
     text = text_of(browser(make_user(ours, role=Role.DEVELOPER)).get("/admin/system/"))
     assert "Attentive legacy token · default" in text
     assert "Bluebird" not in text
+
+
+@pytest.mark.parametrize("number", ["0", "abc", "9" * 19, "9" * 40, "-1", "1.5", "%00"])
+def test_what_is_no_number_of_a_row_is_not_found(root: Client, number: str) -> None:
+    answers = {}
+    for model, model_admin in admin.site._registry.items():
+        if isinstance(model_admin, SiteScopedAdmin) and model is not SendingStop:
+            name = f"{model._meta.app_label}/{model._meta.model_name}"
+            answers[name] = root.get(f"/admin/{name}/{number}/change/").status_code
+    assert set(answers.values()) == {404}, answers
