@@ -289,9 +289,8 @@ def enter_app_key(site: Site, text: str, *, by: Someone = None) -> Check:
 
 
 def _ask_whose_key(site: Site, secret: str) -> tuple[Check, Account | None]:
-    rate_limit.acquire(*tokens.pace(secret))
     try:
-        account = AttentiveClient(app_key=secret).me()
+        account = _account_of(secret)
     except VendorError as error:
         failed = _of_error(Task.ATTENTIVE_APP, error)
         if failed.code == Code.REFUSED:
@@ -310,6 +309,12 @@ def _ask_whose_key(site: Site, secret: str) -> tuple[Check, Account | None]:
         "account. If both are the same client, keep it."
     ) % {"company": account.company_name or account.domain or _("an unnamed company"), "site": site.client_name}
     return Check(Task.ATTENTIVE_APP, TaskState.FAILED, sentence, words, Code.OTHER_CLIENT), account
+
+
+def _account_of(secret: str) -> Account:
+    """Ask Attentive whose app key this is, at the key's pace; raises `VendorError`."""
+    rate_limit.acquire(*tokens.pace(secret))
+    return AttentiveClient(app_key=secret).me()
 
 
 def _in_words(account: Account) -> str:
@@ -343,7 +348,7 @@ def keep_account(site: Site, *, by: Someone = None) -> Check:
     if not secret:
         raise ActivationRefused(_("There is no app key to keep. Enter it first."))
     try:
-        account = AttentiveClient(app_key=secret).me()
+        account = _account_of(secret)
     except VendorError as error:
         return note(site, _of_error(Task.ATTENTIVE_APP, error), by=by)
     _remember(site, account)
@@ -373,9 +378,8 @@ def _not_proven() -> Check:
 
 
 def _is_an_app_key(site: Site, secret: str) -> str:
-    rate_limit.acquire(*tokens.pace(secret))
     try:
-        AttentiveClient(app_key=secret).me()
+        _account_of(secret)
     except VendorError:
         return ""
     return _app_key_is_no_legacy_token(site)

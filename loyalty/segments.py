@@ -359,8 +359,7 @@ def _to_attentive(segment: Segment) -> PushResult:
             sent += len(phones)
             Segment.objects.filter(pk=segment.pk).update(push_lease_until=timezone.now() + _PUSH_LEASE)
     except VendorError as error:
-        if error.kind != ErrorKind.REFUSED:
-            breakers.record_failure(site, app, error)
+        breakers.record_failure(site, app, error)
         if not sent:
             raise
         broken = _("%(sent)d members were handed over, then it broke off. Push again; nobody is added twice.")

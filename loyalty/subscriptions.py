@@ -269,6 +269,7 @@ def _after_post(site: Site, row: Consent, answer: _Answer, counts: Counter[str])
 
 def _give_back(site: Site, row: Consent, error: VendorError, counts: Counter[str]) -> bool:
     """Return a row to the queue after a call that did nothing, or take it out when asking again is no use."""
+    breakers.record_failure(site, APP, error)
     waiting = [State.TO_ASK, State.REQUESTED]
     if error.kind == ErrorKind.REFUSED:
         # Back to UNKNOWN: it is not asked again by itself, and the sentence says why.
@@ -281,8 +282,6 @@ def _give_back(site: Site, row: Consent, error: VendorError, counts: Counter[str
     due_at = timezone.now() + timedelta(seconds=pause)
     consent.step(row, State.TO_ASK, expected=waiting, detail=error.sentence, due_at=due_at)
     counts["retried"] += 1
-    if error.status != 429:
-        breakers.record_failure(site, APP, error)
     return error.kind != ErrorKind.CREDENTIALS
 
 
