@@ -14,12 +14,12 @@ from django.utils.translation import gettext as _
 
 from attentive_integration.phones import spellings
 from loyalty import exports
-from loyalty.export_files import publication, spreadsheet_header, spreadsheet_rows
 from loyalty.exports import ExportRefused
+from loyalty.exports.files import publication, spreadsheet_header, spreadsheet_rows
+from loyalty.exports.query_streams import in_zone, stream_rows
+from loyalty.exports.segment_files import Progress
 from loyalty.models import ExportJob, Site
 from loyalty.models.scope import Someone
-from loyalty.query_streams import in_zone, stream_rows
-from loyalty.segment_files import Progress
 from messaging import reasons
 from messaging.models import Message
 

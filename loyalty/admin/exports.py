@@ -24,11 +24,11 @@ from attentive_integration.wake import wake
 from loyalty import audit, exports
 from loyalty.admin.base import ActionRefused, ObjectAction, SiteScopedAdmin
 from loyalty.admin.waiting import worker_silence
-from loyalty.export_files import ROWS_PER_FILE
+from loyalty.exports.files import ROWS_PER_FILE
+from loyalty.exports.segment_files import DEFAULT_HEADER
 from loyalty.member_search import tiers_of
 from loyalty.models import ExportJob, Member, Segment, Site
 from loyalty.permissions import Right, can, chosen_site
-from loyalty.segment_files import DEFAULT_HEADER
 
 State, Kind, Format = ExportJob.State, ExportJob.Kind, ExportJob.Format
 _EXPORT_TASK = "messaging.tasks.export_due"

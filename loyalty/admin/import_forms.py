@@ -7,8 +7,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from loyalty.admin.import_pages import delimiters, encodings
+from loyalty.imports.rows import MAX_BYTES
 from loyalty.models import ImportJob, Site
-from loyalty.rows import MAX_BYTES
 
 Kind = ImportJob.Kind
 

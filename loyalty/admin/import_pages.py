@@ -12,11 +12,11 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from attentive_integration.markup import number, pill, pill_for_state, state_pill
 from loyalty.admin.waiting import duration
-from loyalty.import_steps import Look
+from loyalty.imports.rows import Dialect
+from loyalty.imports.sniffing import DELIMITERS, ENCODINGS
+from loyalty.imports.steps import Look
 from loyalty.models import ImportJob
 from loyalty.resources import DATA, EXTENDED, resource_for
-from loyalty.rows import Dialect
-from loyalty.sniffing import DELIMITERS, ENCODINGS
 
 State, Phase, Kind = ImportJob.State, ImportJob.Phase, ImportJob.Kind
 _ENCODING_NAMES = {

@@ -24,7 +24,9 @@ from loyalty.admin import import_pages as pages
 from loyalty.admin.base import ActionRefused, ObjectAction, SiteScopedAdmin
 from loyalty.admin.import_forms import ConflictForm, DialectForm, SubscribeForm, UploadForm
 from loyalty.admin.waiting import duration, worker_silence
-from loyalty.import_steps import (
+from loyalty.imports.rejects import write_issues
+from loyalty.imports.rows import Dialect, ImportRefused
+from loyalty.imports.steps import (
     ask_again,
     ask_check,
     ask_import,
@@ -34,11 +36,9 @@ from loyalty.import_steps import (
     look_ahead,
     sample_of,
 )
-from loyalty.import_undo import may_undo
+from loyalty.imports.undo import may_undo
 from loyalty.models import ImportIssue, ImportJob, Site
 from loyalty.permissions import Right, can, chosen_site, sites_where
-from loyalty.rejects import write_issues
-from loyalty.rows import Dialect, ImportRefused
 
 State, Phase, Kind = ImportJob.State, ImportJob.Phase, ImportJob.Kind
 _KIND_WORDS = {

@@ -11,9 +11,9 @@ from django.db import InterfaceError, OperationalError
 from django.utils.translation import gettext as _
 
 from loyalty import imports
+from loyalty.imports.rejects import local_path
 from loyalty.management.site_option import add_site_option, site_of
 from loyalty.models import ImportJob
-from loyalty.rejects import local_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:

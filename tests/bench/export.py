@@ -95,8 +95,8 @@ def seed(members: int) -> None:
 
 def measure(form: str, out: Path) -> dict[str, float]:
     """Export the segment and copy its phones in turns; medians in seconds, and this process's peak in MiB."""
+    from loyalty.exports.segment_files import write_segment  # noqa: PLC0415
     from loyalty.models import Segment  # noqa: PLC0415
-    from loyalty.segment_files import write_segment  # noqa: PLC0415
 
     segment = Segment.objects.select_related("site").get()
     copies, exports = [], []

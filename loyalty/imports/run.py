@@ -24,11 +24,11 @@ from django.utils.translation import gettext as _
 
 from attentive_integration.crash import crash_point
 from loyalty import audit
-from loyalty.import_work import Applied, Prepared, Work, work_for
+from loyalty.imports.cleaning import Issue
+from loyalty.imports.rejects import write_rejects
+from loyalty.imports.rows import Dialect, ImportRefused, slices
+from loyalty.imports.work import Applied, Prepared, Work, work_for
 from loyalty.models import ImportIssue, ImportJob, Site
-from loyalty.rejects import write_rejects
-from loyalty.row_cleaning import Issue
-from loyalty.rows import Dialect, ImportRefused, slices
 
 State = ImportJob.State
 Phase = ImportJob.Phase

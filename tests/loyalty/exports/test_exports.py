@@ -16,7 +16,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.utils import timezone
 
-from loyalty import exports, segment_files
+from loyalty import exports
 from loyalty.exports import (
     ExportFailed,
     ExportRefused,
@@ -25,6 +25,7 @@ from loyalty.exports import (
     due_jobs,
     open_download,
     run_export,
+    segment_files,
     start_export,
     write_segment,
 )

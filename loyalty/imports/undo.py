@@ -16,11 +16,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from loyalty import audit, consent
-from loyalty.import_run import ENDED, end, keep, locked, must_stop, retrying, run_phase
-from loyalty.import_work import subscribe_evidence
+from loyalty.imports.rows import ImportRefused
+from loyalty.imports.run import ENDED, end, keep, locked, must_stop, retrying, run_phase
+from loyalty.imports.work import subscribe_evidence
 from loyalty.models import Consent, ImportJob, Member, MemberChange
 from loyalty.models.scope import Someone
-from loyalty.rows import ImportRefused
 
 State, Phase = ImportJob.State, ImportJob.Phase
 _SLICE = 1_000

@@ -12,13 +12,13 @@ from django.utils.translation import gettext as _
 
 from loyalty import actions, consent
 from loyalty.cells import CLEAR
-from loyalty.duplicates import SeenIds, SeenPhones
+from loyalty.imports.cleaning import Cleaned, Issue, PhoneCleaner, RowCleaner
+from loyalty.imports.duplicates import SeenIds, SeenPhones
+from loyalty.imports.rows import Dialect, ImportRefused, Slice
+from loyalty.imports.suspicions import Suspicions
 from loyalty.member_upsert import FIELDS, MemberUpsert, Merged, Superseded
 from loyalty.models import ConsentEvent, ImportIssue, ImportJob, Site
 from loyalty.resources import DATA, resource_for
-from loyalty.row_cleaning import Cleaned, Issue, PhoneCleaner, RowCleaner
-from loyalty.rows import Dialect, ImportRefused, Slice
-from loyalty.suspicions import Suspicions
 
 Kind = ImportIssue.Kind
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import time_machine
 
-from loyalty.export_files import ExportFailed
+from loyalty.exports.files import ExportFailed
+from loyalty.exports.segment_files import write_members, write_segment
 from loyalty.models import Consent, Segment
-from loyalty.segment_files import write_members, write_segment
 from tests.factories import make_consent, make_member, make_site
 
 pytestmark = pytest.mark.django_db

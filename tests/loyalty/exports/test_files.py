@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loyalty.export_files import ExportFailed, csv_cell, publication, spreadsheet_header, spreadsheet_rows
+from loyalty.exports.files import ExportFailed, csv_cell, publication, spreadsheet_header, spreadsheet_rows
 from loyalty.spreadsheets import defuse_strictly
 
 

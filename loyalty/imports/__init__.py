@@ -1,7 +1,7 @@
 """Members from files and from the API: upload, sniff, match columns, check, run, undo.
 
 A file becomes an `ImportJob`: MAPPING (columns are matched) → CHECK (exact counts, nothing written) → IMPORT
-→ UNDO, if staff want that. Within a phase the job is PENDING → RUNNING → COMPLETE | FAILED | CANCELLED. `import_run`
+→ UNDO, if staff want that. Within a phase the job is PENDING → RUNNING → COMPLETE | FAILED | CANCELLED. `imports.run`
 does the work slice by slice.
 """
 
@@ -16,17 +16,17 @@ from django.utils.translation import gettext as _
 
 from loyalty import audit
 from loyalty.cells import CellError, PhoneCell
-from loyalty.import_run import check_import, due_jobs, job_ahead, retrying, run_import
-from loyalty.import_undo import undo_import
-from loyalty.import_work import last_given, merge_repeats, superseded, without_erased, work_for
+from loyalty.imports.cleaning import Cleaned, PhoneCleaner
+from loyalty.imports.rejects import LINE, REASON
+from loyalty.imports.rows import MAX_CELL, Dialect, ImportRefused, Slice, slices
+from loyalty.imports.run import check_import, due_jobs, job_ahead, retrying, run_import
+from loyalty.imports.sniffing import survey
+from loyalty.imports.undo import undo_import
+from loyalty.imports.work import last_given, merge_repeats, superseded, without_erased, work_for
 from loyalty.member_upsert import FIELDS, MemberUpsert
 from loyalty.models import ImportIssue, ImportJob, Site
 from loyalty.models.scope import Someone, known_user
-from loyalty.rejects import LINE, REASON
 from loyalty.resources import MEMBER_FIELDS, recognise, resource_for
-from loyalty.row_cleaning import Cleaned, PhoneCleaner
-from loyalty.rows import MAX_CELL, Dialect, ImportRefused, Slice, slices
-from loyalty.sniffing import survey
 
 __all__ = [
     "MEMBER_FIELDS",

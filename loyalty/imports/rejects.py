@@ -11,8 +11,8 @@ from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
 
+from loyalty.imports.rows import Dialect
 from loyalty.models import ImportIssue, ImportJob
-from loyalty.rows import Dialect
 from loyalty.spreadsheets import defuse
 
 # The columns that we add; an import passes over them.

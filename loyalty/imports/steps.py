@@ -1,6 +1,6 @@
 """The steps of an import that a person walks through: look at the columns, change what was detected, ask for the work.
 
-Asking only notes in the job what is wanted; a worker (`import_run.due_jobs`) does it.
+Asking only notes in the job what is wanted; a worker (`imports.run.due_jobs`) does it.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from loyalty.cells import CLEAR, CellError
-from loyalty.import_run import ENDED
-from loyalty.import_undo import may_undo
+from loyalty.imports.rows import Dialect, ImportRefused, slices
+from loyalty.imports.run import ENDED
+from loyalty.imports.sniffing import MARKS, describe
+from loyalty.imports.undo import may_undo
 from loyalty.models import ImportJob
 from loyalty.resources import column_of, recognise, resource_for
-from loyalty.rows import Dialect, ImportRefused, slices
-from loyalty.sniffing import MARKS, describe
 from loyalty.spreadsheets import restore
 
 State, Phase, Kind = ImportJob.State, ImportJob.Phase, ImportJob.Kind

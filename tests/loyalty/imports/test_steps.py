@@ -3,7 +3,8 @@ import io
 import pytest
 
 from loyalty import imports
-from loyalty.import_steps import (
+from loyalty.imports.rows import ImportRefused
+from loyalty.imports.steps import (
     LOOKED_AT,
     ask_again,
     ask_check,
@@ -14,7 +15,6 @@ from loyalty.import_steps import (
     sample_of,
 )
 from loyalty.models import Consent, ImportJob, Member, Site
-from loyalty.rows import ImportRefused
 from tests.factories import make_site
 
 pytestmark = pytest.mark.django_db

@@ -22,7 +22,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from loyalty.export_files import (
+from loyalty.exports.files import (
     ROWS_PER_FILE,
     ExportFailed,
     Publication,
@@ -31,8 +31,8 @@ from loyalty.export_files import (
     spreadsheet_header,
     spreadsheet_rows,
 )
+from loyalty.exports.query_streams import stream_lines, stream_rows
 from loyalty.models import Consent, ExportJob, Member, Segment, Site
-from loyalty.query_streams import stream_lines, stream_rows
 from loyalty.reach import in_allowed_country
 from loyalty.segment_rules import condition
 from loyalty.segments import members_of

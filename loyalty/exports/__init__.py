@@ -27,10 +27,10 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from loyalty import audit
-from loyalty.export_files import MANIFEST, ExportFailed, sentence_of
+from loyalty.exports.files import MANIFEST, ExportFailed, sentence_of
+from loyalty.exports.segment_files import DEFAULT_HEADER, Progress, check_header, write_members, write_segment
 from loyalty.models import AuditEntry, ExportJob, Segment, Site
 from loyalty.models.scope import Someone, known_user
-from loyalty.segment_files import DEFAULT_HEADER, Progress, check_header, write_members, write_segment
 from loyalty.segments import RulesError, validate_rules
 
 __all__ = [

@@ -6,8 +6,8 @@ import pytest
 from django.utils import timezone
 
 from loyalty import consent, imports
+from loyalty.imports.rows import ImportRefused
 from loyalty.models import Consent, ImportJob, Member, MemberChange, Segment, SegmentMember, Site
-from loyalty.rows import ImportRefused
 
 from ..factories import make_action, make_member, make_message, make_site
 from .test_imports import run

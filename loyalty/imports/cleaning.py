@@ -9,10 +9,10 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from loyalty.cells import CLEAR, Cell
+from loyalty.imports.rows import ImportRefused, Slice
 from loyalty.member_upsert import cleared
 from loyalty.models import ImportIssue
 from loyalty.resources import EXTENDED, column_of
-from loyalty.rows import ImportRefused, Slice
 
 Kind = ImportIssue.Kind
 

@@ -15,7 +15,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from loyalty.rows import (
+from loyalty.imports.rows import (
     MAX_BYTES,
     MAX_CELL,
     MAX_COLUMNS,
