@@ -1,14 +1,13 @@
-"""Asks members to subscribe, and takes them out, at Attentive's pace and never twice.
+"""Asks members to subscribe, at Attentive's pace and never twice.
 
-Subscribing somebody who is subscribed, and unsubscribing twice, makes Attentive text them. So eligibility is asked
-first: "may be texted" means subscribed already, and nothing is posted. Otherwise the row becomes REQUESTED, committed,
-before the one POST leaves.
+Subscribing somebody who is subscribed makes Attentive text them. So eligibility is asked first: "may be texted" means
+subscribed already, and nothing is posted. Otherwise the row becomes REQUESTED, committed, before the one POST leaves.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,20 +24,22 @@ from attentive_integration.crash import crash_point
 from attentive_integration.http import ErrorKind, VendorError
 from loyalty import breakers, consent, stops, tokens
 from loyalty.models import AccessToken, Consent, ConsentEvent, Member, SignUpSource, Site
-from loyalty.models.scope import Someone
 
 State = Consent.State
 Source = ConsentEvent.Source
 APP = AccessToken.Kind.ATTENTIVE_APP
 
-# Rows taken at a time, calls under way at a time, and how long a worker owns a row.
-_SLICE = 50
+# Rows taken at a time while nobody waits to be asked, and how many of those there may be before more are looked for.
+_SLICE, _AHEAD = 50, 10
+# Calls under way at a time, and how long a worker owns a row.
 _THREADS = 16
 _LEASE = timedelta(minutes=2)
+# From the reservation of a slot to the call (seconds): the time to write down who is about to be asked.
+_LEAD = 0.1
 # A person who has to answer "Y" may take their time: how often their eligibility is read again.
 _RECHECK = timedelta(hours=1)
-# How long to wait before another try where Attentive does not say it (seconds).
-_RETRY_PAUSE = 2.0
+# How long to wait before another try where Attentive does not say it, and what is worth waiting for (seconds).
+_RETRY_PAUSE, _WORTH_WAITING = 2.0, 10.0
 
 
 class CannotSubscribe(Exception):
@@ -49,7 +50,6 @@ class CannotSubscribe(Exception):
 class _Answer:
     value: Any = None
     error: VendorError | None = None
-    began_at: datetime | None = None
 
 
 def require_ready(site: Site) -> tuple[AttentiveClient, SignUpSource]:
@@ -91,20 +91,7 @@ def subscribe_due(site: Site, *, deadline: float | None = None) -> Counter[str]:
     client, source = require_ready(site)
     counts: Counter[str] = Counter()
     started_at = timezone.now()
-    while deadline is None or time.monotonic() < deadline:
-        most = _at_a_time(site, _to_ask(site))
-        if not most:
-            break
-        rows = [] if stops.is_stopped(site.pk) else _claim(site, most)
-        if not rows:
-            pause = _seconds_until_next(site)
-            if pause is None or pause > 10:
-                break
-            time.sleep(pause)
-            continue
-        crash_point("after_ask_claim")
-        if not _work_through(site, client, source, rows, counts):
-            break
+    _Asking(site, client, source, counts).run(deadline)
     _confirm_requested(site, client, since=started_at, deadline=deadline, counts=counts)
     counts["left"] = _to_ask(site).count()
     return counts
@@ -157,45 +144,112 @@ def _claim(site: Site, most: int) -> list[Consent]:
     return rows
 
 
-def _work_through(
-    site: Site, client: AttentiveClient, source: SignUpSource, rows: list[Consent], counts: Counter[str]
-) -> bool:
-    """Ask for each row's eligibility, then post those that are not textable; False = the token is held."""
-    answers = _in_parallel(site, "DEFAULT", rows, lambda row: client.get_lists(phone=row.address))
-    to_post: list[Consent] = []
-    for row, answer in zip(rows, answers, strict=True):
-        if answer is None:
-            continue
-        if answer.error is not None:
-            if not _give_back(site, row, answer.error, counts):
-                _release(rows)
-                return False
-        elif _is_textable(answer.value):
-            consent.hear(
-                site, channel=row.channel, address=row.address, state=State.SUBSCRIBED, source=Source.ELIGIBILITY,
-                event_at=None, evidence=_("Attentive answered that this phone may be texted."),
-            )  # fmt: skip
-            breakers.record_success(site, APP)
-            counts["already_subscribed"] += 1
-        else:
-            to_post.append(row)
-    crash_point("after_eligibility")
-    emails = _emails(site, to_post)
-    answers = _in_parallel(
-        site,
-        "SUBSCRIBE",
-        to_post,
-        lambda row: client.add_or_update_contact(
-            phone=row.address, email=emails.get(row.address) or None, sign_up_source_id=source.sign_up_source_id
-        ),
-        may_begin=partial(_mark_requested, site),
-    )
-    crash_point("after_subscribe_calls")
-    alive = True
-    for row, answer in zip(to_post, answers, strict=True):
-        if answer is not None:
-            alive = _after_post(site, row, answer, counts) and alive
-    return alive
+class _Asking:
+    """Works through the waiting rows: eligibility first, then one POST for each person who may not be texted yet.
+
+    While posts wait for their slots, the next rows' eligibility is asked, so that no slot is lost.
+    """
+
+    def __init__(self, site: Site, client: AttentiveClient, source: SignUpSource, counts: Counter[str]) -> None:
+        self.site, self.client, self.source, self.counts = site, client, source, counts
+        self.to_post: list[Consent] = []
+        self.posts: dict[Future[_Answer | None], Consent] = {}
+        self.token_works = True
+
+    def run(self, deadline: float | None) -> None:
+        with ThreadPoolExecutor(_THREADS) as self.pool:
+            while self.token_works and self._may_go_on() and (deadline is None or time.monotonic() < deadline):
+                found = self._look_ahead()
+                begun = self._post()
+                self._collect(wait_seconds=0.0 if begun else 0.05)
+                if not (found or self.to_post or self.posts) and not self._wait_for_more():
+                    break
+            while self.posts:
+                self._collect(wait_seconds=1.0)
+        _release(self.to_post)
+
+    def _may_go_on(self) -> bool:
+        """Read the site anew: a pause or a stop takes effect at once."""
+        self.site.refresh_from_db(fields=["state", "guest_phones", "subscribe_email"])
+        return self.site.state in (Site.State.TEST, Site.State.LIVE) and not stops.is_stopped(self.site.pk)
+
+    def _wait_for_more(self) -> bool:
+        """Wait for a row that may be tried again soon; False when there is none."""
+        pause = _seconds_until_next(self.site)
+        if pause is None or pause > _WORTH_WAITING:
+            return False
+        time.sleep(pause)
+        return True
+
+    def _look_ahead(self) -> int:
+        """Claim some rows and ask for their eligibility; return how many."""
+        most = _at_a_time(self.site, _to_ask(self.site))
+        if most < _SLICE:
+            # Behind an open breaker one person probes, and nobody else.
+            _release(self.to_post)
+            self.to_post = []
+        elif self.to_post:
+            most = _AHEAD
+        rows = _claim(self.site, most) if len(self.to_post) < _AHEAD else []
+        if not rows:
+            return 0
+        crash_point("after_ask_claim")
+        answers = _in_parallel(self.site, rows, lambda row: self.client.get_lists(phone=row.address))
+        for row, answer in zip(rows, answers, strict=True):
+            if answer.error is not None:
+                if not _give_back(self.site, "DEFAULT", row, answer.error, self.counts):
+                    self.token_works = False
+            elif _is_textable(answer.value):
+                consent.hear(
+                    self.site, channel=row.channel, address=row.address, state=State.SUBSCRIBED,
+                    source=Source.ELIGIBILITY, event_at=None,
+                    evidence=_("Attentive answered that this phone may be texted."),
+                )  # fmt: skip
+                breakers.record_success(self.site, APP)
+                self.counts["already_subscribed"] += 1
+            else:
+                self.to_post.append(row)
+        crash_point("after_eligibility")
+        return len(rows)
+
+    def _post(self) -> int:
+        """Begin as many posts as slots lie close ahead; return how many."""
+        if not self.to_post or not self.token_works:
+            return 0
+        reservation = rate_limit.reserve(*_pace(self.site, "SUBSCRIBE"), len(self.to_post), lead=_LEAD)
+        taken = len(reservation.slots) if reservation else 0
+        rows, self.to_post = self.to_post[:taken], self.to_post[taken:]
+        if reservation is None:
+            return 0
+        emails = _emails(self.site, rows)
+        for row, slot in zip(rows, reservation.slots, strict=True):
+            if _mark_requested(row):
+                self.posts[self.pool.submit(self._call, row, emails.get(row.address), slot, reservation)] = row
+        return taken
+
+    def _call(
+        self, row: Consent, email: str | None, slot: float, reservation: rate_limit.Reservation
+    ) -> _Answer | None:
+        """Subscribe one person at this slot, in a thread of the pool; None when it was too late, and nothing went."""
+        time.sleep(max(0.0, slot - time.monotonic()))
+        if reservation.is_late(slot):
+            return None
+        source = self.source.sign_up_source_id
+        return _answer(
+            lambda: self.client.add_or_update_contact(phone=row.address, email=email or None, sign_up_source_id=source)
+        )
+
+    def _collect(self, *, wait_seconds: float) -> None:
+        """Write down what came of the posts that have ended."""
+        ended, _rest = wait(self.posts, timeout=wait_seconds, return_when=FIRST_COMPLETED)
+        if ended:
+            crash_point("after_subscribe_calls")
+        for post in ended:
+            row, answer = self.posts.pop(post), post.result()
+            if answer is None:
+                consent.step(row, State.TO_ASK, expected=[State.REQUESTED])
+            elif not _after_post(self.site, row, answer, self.counts):
+                self.token_works = False
 
 
 def _is_textable(eligibilities: Eligibilities) -> bool:
@@ -208,41 +262,28 @@ def _emails(site: Site, rows: Sequence[Consent]) -> dict[str, str]:
     return dict(Member.objects.filter(site=site, phone__in=[row.address for row in rows]).values_list("phone", "email"))
 
 
-def _in_parallel(
-    site: Site,
-    endpoint: str,
-    rows: Sequence[Consent],
-    call: Callable[[Consent], Any],
-    *,
-    may_begin: Callable[[Consent], bool] = lambda row: True,
-) -> list[_Answer | None]:
-    """Make one call for each row at the token's pace; the threads do not touch the database.
-
-    `may_begin` is asked at the last moment; where it says no, no call is made and the answer is None.
-    """
-    key, limit = _pace(site, endpoint)
-
-    def one(row: Consent) -> _Answer:
-        began_at = timezone.now()
-        try:
-            return _Answer(call(row), None, began_at)
-        except VendorError as error:
-            return _Answer(None, error, began_at)
-
+def _in_parallel(site: Site, rows: Sequence[Consent], call: Callable[[Consent], Any]) -> list[_Answer]:
+    """Make one reading call for each row at the token's pace; the threads do not touch the database."""
     if not rows:
         return []
     with ThreadPoolExecutor(max_workers=min(_THREADS, len(rows))) as pool:
-        calls = [pool.submit(one, row) if may_begin(row) else None for row in rate_limit.paced(key, limit, rows)]
-        return [begun.result() if begun else None for begun in calls]
+        calls = [pool.submit(_answer, partial(call, row)) for row in rate_limit.paced(*_pace(site, "DEFAULT"), rows)]
+        return [begun.result() for begun in calls]
+
+
+def _answer(call: Callable[[], Any]) -> _Answer:
+    try:
+        return _Answer(call())
+    except VendorError as error:
+        return _Answer(error=error)
 
 
 def _pace(site: Site, endpoint: str) -> tuple[str, int]:
     """Return the limiter's key of the app key for an endpoint class, and the vendor's limit in calls a second."""
-    secret = tokens.token_secret(site, APP) or ""
-    return tokens.pace(secret, endpoint)
+    return tokens.pace(tokens.token_secret(site, APP) or "", endpoint)
 
 
-def _mark_requested(site: Site, row: Consent) -> bool:
+def _mark_requested(row: Consent) -> bool:
     """Commit that this person is being asked, before the request leaves; False when somebody else changed the row."""
     is_mine = consent.step(row, State.REQUESTED, expected=[State.TO_ASK], requested_at=timezone.now())
     crash_point("after_request_commit")
@@ -264,10 +305,10 @@ def _after_post(site: Site, row: Consent, answer: _Answer, counts: Counter[str])
         Consent.objects.filter(pk=row.pk, state=State.REQUESTED).update(detail=error.sentence[:300])
         counts["unclear"] += 1
         return True
-    return _give_back(site, row, error, counts)
+    return _give_back(site, "SUBSCRIBE", row, error, counts)
 
 
-def _give_back(site: Site, row: Consent, error: VendorError, counts: Counter[str]) -> bool:
+def _give_back(site: Site, endpoint: str, row: Consent, error: VendorError, counts: Counter[str]) -> bool:
     """Return a row to the queue after a call that did nothing, or take it out when asking again is no use."""
     breakers.record_failure(site, APP, error)
     waiting = [State.TO_ASK, State.REQUESTED]
@@ -278,7 +319,7 @@ def _give_back(site: Site, row: Consent, error: VendorError, counts: Counter[str
         return True
     pause = error.retry_after if error.retry_after is not None else _RETRY_PAUSE
     if error.status == 429:
-        rate_limit.block(_pace(site, "SUBSCRIBE")[0], pause)
+        rate_limit.block(_pace(site, endpoint)[0], pause)
     due_at = timezone.now() + timedelta(seconds=pause)
     consent.step(row, State.TO_ASK, expected=waiting, detail=error.sentence, due_at=due_at)
     counts["retried"] += 1
@@ -304,11 +345,9 @@ def _confirm_requested(
         if not rows:
             return
         last = rows[-1].pk
-        answers = _in_parallel(site, "DEFAULT", rows, lambda row: client.get_lists(phone=row.address))
+        answers = _in_parallel(site, rows, lambda row: client.get_lists(phone=row.address))
         now = timezone.now()
         for row, answer in zip(rows, answers, strict=True):
-            if answer is None:
-                continue
             if answer.error is not None:
                 breakers.record_failure(site, APP, answer.error)
                 continue
@@ -320,71 +359,3 @@ def _confirm_requested(
                     event_at=None, evidence=_("Attentive answered that this phone may be texted."),
                 )  # fmt: skip
                 counts["confirmed"] += 1
-
-
-@dataclass(frozen=True)
-class Unsubscribed:
-    """What came of taking a person out: `state` here, and how it went at Attentive (done, already, failed, …).
-
-    `pause` is the number of seconds after which a call that failed is worth another try, None when it is not.
-    """
-
-    channel: str
-    address: str
-    state: str
-    attentive: str
-    sentence: str = ""
-    pause: float | None = None
-
-
-def unsubscribe(site: Site, phone_or_email: str, *, by: Someone = None, evidence: str = "") -> Unsubscribed:
-    """Take a person out here, whatever Attentive says, and then tell Attentive once.
-
-    The person need not be a member. Raises `PhoneError` for a number that is none. Who left by Attentive's own word, or
-    was reported to it, is not reported again, because it would text them; after a call that failed it is tried anew.
-    """
-    channel, address = consent.address_of(site, phone_or_email)
-    with transaction.atomic():
-        is_erased = consent.locked(site, channel, address).state == State.ERASED
-        row = consent.opt_out(site, address, channel=channel, source=Source.STAFF, by=by, evidence=evidence)
-        if is_erased or _attentive_knows(row):
-            return Unsubscribed(channel, address, row.state, "already")
-        # Written before the call, so that a second request at this moment, or after a crash, does not repeat it.
-        _report(site, row, address)
-    crash_point("after_opt_out_commit")
-    try:
-        client = tokens.attentive_client(site)
-        rate_limit.acquire(*_pace(site, "UNSUBSCRIBE"))
-        who: dict[str, Any] = {"email": address} if channel == Consent.Channel.EMAIL else {"phone": address}
-        client.unsubscribe_user(**who, subscriptions=[("MARKETING", channel), ("TRANSACTIONAL", channel)])
-    except tokens.TokenUnusable as missing:
-        _report(site, row, address, failure=str(missing))
-        return Unsubscribed(channel, address, row.state, "not told", str(missing))
-    except VendorError as error:
-        if error.kind == ErrorKind.UNKNOWN:
-            return Unsubscribed(channel, address, row.state, "unclear", error.sentence)
-        _report(site, row, address, failure=error.sentence)
-        pause = (error.retry_after or _RETRY_PAUSE) if error.kind == ErrorKind.RETRY else None
-        return Unsubscribed(channel, address, row.state, "failed", error.sentence, pause)
-    crash_point("after_unsubscribe_call")
-    return Unsubscribed(channel, address, row.state, "done")
-
-
-def _report(site: Site, row: Consent, address: str, *, failure: str = "") -> None:
-    """Note in the ledger that Attentive is being told, or why it could not be."""
-    consent.hear(
-        site, channel=row.channel, address=address, state=State.UNSUBSCRIBED, source=Source.UNSUBSCRIBE_CALL,
-        event_at=row.event_at, evidence=failure,
-    )  # fmt: skip
-
-
-def _attentive_knows(row: Consent) -> bool:
-    """Tell whether Attentive said that the person left, or was told so, since they last subscribed."""
-    for event in row.events.order_by("-recorded_at", "-pk"):
-        if event.to_state == State.SUBSCRIBED:
-            return False
-        if event.source == Source.UNSUBSCRIBE_CALL:
-            return not event.evidence
-        if event.source == Source.WEBHOOK and (event.heard or event.to_state) == State.UNSUBSCRIBED:
-            return True
-    return False

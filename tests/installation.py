@@ -26,6 +26,12 @@ from attentive_integration.embedded_broker import free_port
 from attentive_integration.sandbox.process import SandboxProcess
 
 ROOT = Path(__file__).resolve().parent.parent
+# What Python runs as a Celery worker of one process, which wants a name (`-n`), and as beat, which wants a file (`-s`).
+WORKER = (
+    "-m", "celery", "-A", "attentive_integration", "worker", "-Q", "celery,send,webhook,import,export", "-c", "1",
+    "-l", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat",
+)  # fmt: skip
+BEAT = ("-m", "celery", "-A", "attentive_integration", "beat", "-l", "WARNING", "-s")
 
 
 class Installation:

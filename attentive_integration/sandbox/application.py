@@ -62,7 +62,7 @@ class Sandbox:
         for fault in faults:
             if (reply := await fault.before()) is not None:
                 return reply
-        reply = caller.answer() if verdict.allowed else Reply(429, {"message": "Too many requests"})
+        reply = caller.answer() if verdict.allowed else caller.refuse_pace()
         reply.headers.update(verdict.headers())
         if reply.record is not None:
             await self.ledger.write(reply.record)
@@ -134,6 +134,12 @@ class _Caller:
                          {"message": str(error)})  # fmt: skip
         except Refused as refusal:
             return Reply(refusal.status, refusal.body)
+
+    def refuse_pace(self) -> Reply:
+        """Answer that this call came too soon after others with its token, and count it."""
+        if self.company is not None:
+            self.company.count("too many requests")
+        return Reply(429, {"message": "Too many requests"})
 
     def _authorise(self) -> None:
         """Tell the company by its token, which must be of the route's family and in force."""

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from attentive_integration.markup import ago, number, phone_text, pill, state_pill
-from loyalty import audit, consent, eligibility, member_search, subscriptions
+from loyalty import audit, consent, eligibility, member_search, unsubscribing
 from loyalty.admin.base import ActionRefused, ObjectAction, SiteChangeList, SiteScopedAdmin
 from loyalty.admin.member_story import story_of
 from loyalty.models import Consent, ImportJob, Member, Site
@@ -125,7 +125,7 @@ def _may_leave(member: Member) -> bool:
 
 def _take_out(request: HttpRequest, member: Member, evidence: str) -> str:
     """Unsubscribe a member, here whatever happens; return why Attentive was not told, empty when it was."""
-    done = subscriptions.unsubscribe(member.site, member.phone, by=request.user, evidence=evidence)
+    done = unsubscribing.unsubscribe(member.site, member.phone, by=request.user, evidence=evidence)
     audit.record("member.unsubscribed", site=member.site, request=request, target=f"member #{member.pk}")
     return done.sentence
 

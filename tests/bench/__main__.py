@@ -1,24 +1,41 @@
-"""`make bench`: the timed promises, each a ratio within one run or a peak of memory; exits with 1 if one is missed."""
+"""`make bench`: the timed promises, each a ratio within one run, a pace or a peak of memory; 1 if one is missed.
+
+python -m tests.bench [NAME …]     all of them when none is named
+"""
 
 import argparse
+import platform
 import sys
+from os import cpu_count
 
-from tests.bench import export, importing
+from tests.bench.measuring import Task
 
-BENCHES = {"import": importing.rows, "export": export.rows}
+_FAST = {"RATE_LIMIT_DEFAULT": "1000000"}
+TASKS = {
+    "import": [Task("importing.new_members")],
+    "export": [Task("exporting.forms")],
+    "send": [
+        Task("sending.throughput", environment=_FAST),
+        Task("sending.pace"),
+        Task("sending.slow_site", environment=_FAST),
+    ],
+    "ask": [Task("asking.paces")],
+    "ingest": [Task("ingest.actions", web=True)],
+    "recover": [Task("recovery.after_a_kill"), Task("recovery.after_a_flush", environment=_FAST)],
+}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="which ones; all of them when none is named")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[*TASKS, []], help="which ones; all of them when none is named")
     options = parser.parse_args()
+    print(f"{platform.machine()}, {cpu_count()} cores, Python {platform.python_version()}", flush=True)
     missed = 0
-    for name in options.names or BENCHES:
-        for row in BENCHES[name]():
-            fits = row["value"] <= row["at_most"]
-            missed += not fits
-            verdict = "ok" if fits else "MISSED"
-            print(f"{row['measure']:<66} {row['value']:>8} (at most {row['at_most']})  {verdict}  {row['note']}")
+    for name in options.names or TASKS:
+        for task in TASKS[name]:
+            for row in task.run():
+                missed += not row.holds
+                print(row, flush=True)
     return 1 if missed else 0
 
 

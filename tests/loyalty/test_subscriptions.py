@@ -156,7 +156,35 @@ def test_the_pace_of_the_vendor_is_kept(world: World) -> None:
     assert counts["requested"] == 25
     assert counts["retried"] == 0
     assert time.monotonic() - began >= 24 / 10
-    assert ConsentEvent.objects.filter(to_state="REQUESTED").count() == 25
+    assert len(set(asked(world))) == len(asked(world)) == 25
+
+
+def test_a_pause_or_a_stop_takes_effect_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(25):
+        waiting(world)
+    mark = subscriptions._mark_requested
+    for forbid in (
+        lambda: Site.objects.filter(pk=world.site.pk).update(state=Site.State.PAUSED),
+        lambda: stops.stop(world.site, by=None),
+    ):
+        monkeypatch.setattr(subscriptions, "_mark_requested", lambda row, forbid=forbid: (mark(row), forbid())[0])
+        before = len(asked(world))
+        assert subscriptions.subscribe_due(world.site)["left"] > 0
+        assert 0 < len(asked(world)) - before < 8
+        Site.objects.filter(pk=world.site.pk).update(state=Site.State.LIVE)
+        world.site.refresh_from_db()
+    assert not Consent.objects.filter(state="TO_ASK", lease_until__isnull=False).exists()
+
+
+def test_a_person_whose_slot_has_passed_is_asked_at_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [waiting(world) for _ in range(8)]
+    mark, slow = subscriptions._mark_requested, iter([1.4])
+    monkeypatch.setattr(subscriptions, "_mark_requested", lambda row: (mark(row), time.sleep(next(slow, 0)))[0])
+    counts = subscriptions.subscribe_due(world.site)
+    assert sorted(asked(world)) == sorted(member.phone for member in members)
+    assert (counts["requested"], counts["left"]) == (8, 0)
+    # Some were marked, and put back before they were asked.
+    assert ConsentEvent.objects.filter(from_state="REQUESTED", to_state="TO_ASK").exists()
 
 
 def test_a_site_that_is_not_ready_says_what_is_missing(sandbox: SandboxProcess) -> None:
@@ -176,30 +204,6 @@ def test_a_site_that_is_not_ready_says_what_is_missing(sandbox: SandboxProcess) 
         world.site.state = state
         with pytest.raises(subscriptions.CannotSubscribe, match=word):
             subscriptions.subscribe_due(world.site)
-
-
-# --- Unsubscribing ----------------------------------------------------------------------------------------------------
-
-
-def unsubscribed(world: World) -> list[str]:
-    return [record["phone"] for record in world.sandbox.ledger("UNSUBSCRIBE") if record["company"] == world.company]
-
-
-def test_staff_take_a_person_out_here_and_at_attentive_once(world: World) -> None:
-    member = world.subscriber()
-    done = subscriptions.unsubscribe(world.site, member.phone)
-    assert (done.state, done.attentive) == ("UNSUBSCRIBED", "done")
-    again = subscriptions.unsubscribe(world.site, member.phone)
-    assert (again.state, again.attentive) == ("UNSUBSCRIBED", "already")
-    assert unsubscribed(world) == [member.phone]
-
-
-def test_the_opt_out_here_stands_whatever_attentive_says(world: World) -> None:
-    member = world.subscriber()
-    world.sandbox.add_fault("/v1/subscriptions/unsubscribe", "status", status=500)
-    done = subscriptions.unsubscribe(world.site, member.phone)
-    assert (done.state, done.attentive) == ("UNSUBSCRIBED", "unclear")
-    assert state_of(member) == "UNSUBSCRIBED"
 
 
 @pytest.mark.parametrize("status", [400, 429, 503, 401])

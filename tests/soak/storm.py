@@ -29,19 +29,13 @@ from loyalty import consent
 from loyalty.models import ConsentEvent, LoyaltyAction, Site
 from messaging.models import Message, SendAttempt, WebhookEvent
 from tests.factories import make_campaign
-from tests.installation import Installation
+from tests.installation import BEAT, WORKER, Installation
 from tests.postgres import PostgresCluster
 from tests.soak.people import connected_site, phone
 
 SITES = 8
 MEMBERS = 400
 _BODY = "Thanks {{ first_name }}, we received order {{ data.order_id }}."
-_QUEUES = "celery,send,webhook,import,export"
-# What a process is that the storm keeps alive: its command, and how many of it there are.
-_WORKER = (
-    "-m", "celery", "-A", "attentive_integration", "worker", "-Q", _QUEUES, "-c", "1", "-l", "WARNING",
-    "--without-gossip", "--without-mingle", "--without-heartbeat",
-)  # fmt: skip
 _MESSAGES_PATH = "/1/messages"
 # Bad answers, each for a while and with a probability.
 _WEATHER: tuple[dict[str, Any], ...] = (
@@ -112,9 +106,8 @@ class Storm:
         self.accepted: set[tuple[str, str]] = set()
         self.stopped: set[tuple[str, str]] = set()
         self.is_over = threading.Event()
-        self.workers = [Keeper(installation, *_WORKER, "-n", f"storm{number}@localhost") for number in range(2)]
-        beat = ("-m", "celery", "-A", "attentive_integration", "beat", "-l", "WARNING", "-s")
-        self.beat = Keeper(installation, *beat, str(installation.folder / "beat"))
+        self.workers = [Keeper(installation, *WORKER, "-n", f"storm{number}@localhost") for number in range(2)]
+        self.beat = Keeper(installation, *BEAT, str(installation.folder / "beat"))
         self.cron = Keeper(installation, "manage.py", "run_campaigns", rest=10.0)
         self.kept = [*self.workers, self.beat, self.cron]
 

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from attentive_integration.phones import PhoneError
 from loyalty.management.site_option import add_site_option, site_of
 from loyalty.models import Site
-from loyalty.subscriptions import Unsubscribed, unsubscribe
+from loyalty.unsubscribing import Unsubscribed, unsubscribe
 
 # How long Attentive may put the call off (seconds).
 _PATIENCE = 20.0

@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from attentive_integration.sandbox.process import SandboxProcess
-from loyalty import consent, subscriptions
+from loyalty import consent, unsubscribing
 from loyalty.models import AccessToken
 from tests.factories import make_site
 from tests.messaging.world import World
@@ -30,8 +30,16 @@ def told(world: World) -> int:
 
 
 def leave(world: World, address: str) -> tuple[str, str]:
-    done = subscriptions.unsubscribe(world.site, address)
+    done = unsubscribing.unsubscribe(world.site, address)
     return done.state, done.attentive
+
+
+def test_staff_take_a_person_out_here_and_at_attentive_once(world: World) -> None:
+    member = world.subscriber()
+    assert leave(world, member.phone) == ("UNSUBSCRIBED", "done")
+    assert leave(world, member.phone) == ("UNSUBSCRIBED", "already")
+    assert told(world) == 1
+    assert consent.state_of(world.site, member.phone) == "UNSUBSCRIBED"
 
 
 def test_a_failed_call_is_tried_anew_and_an_unclear_one_is_not(world: World) -> None:
@@ -48,7 +56,7 @@ def test_a_failed_call_is_tried_anew_and_an_unclear_one_is_not(world: World) -> 
 def test_without_a_key_only_attentive_is_left_untold(world: World) -> None:
     member = world.subscriber()
     AccessToken.objects.filter(site=world.site).update(revoked_at=timezone.now())
-    done = subscriptions.unsubscribe(world.site, member.phone)
+    done = unsubscribing.unsubscribe(world.site, member.phone)
     assert (done.state, done.attentive) == ("UNSUBSCRIBED", "not told")
     AccessToken.objects.filter(site=world.site).update(revoked_at=None)
     assert leave(world, member.phone) == ("UNSUBSCRIBED", "done")
@@ -57,7 +65,7 @@ def test_without_a_key_only_attentive_is_left_untold(world: World) -> None:
 def test_with_a_key_that_cannot_be_opened_attentive_is_told_later(world: World, settings: Any) -> None:
     member, keys = world.subscriber(), settings.FIELD_ENCRYPTION_KEYS
     settings.FIELD_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
-    done = subscriptions.unsubscribe(world.site, member.phone)
+    done = unsubscribing.unsubscribe(world.site, member.phone)
     assert (done.state, done.attentive) == ("UNSUBSCRIBED", "not told")
     assert "FIELD_ENCRYPTION_KEYS" in done.sentence
     settings.FIELD_ENCRYPTION_KEYS = keys
