@@ -1,6 +1,7 @@
 """Fixtures for the vendors' leaves."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -19,3 +20,9 @@ def serve() -> Iterator[Callable[..., VendorServer]]:
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture
+def short_deadline(settings: Any) -> None:
+    """Let calls end after 0.6 s."""
+    settings.VENDOR_DEADLINE_SECONDS = 0.6

@@ -1,6 +1,8 @@
 """How fast, how evenly and how fairly texts leave: Celery workers, PostgreSQL, and the sandbox over HTTP."""
 
+import os
 import statistics
+import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -11,13 +13,17 @@ from django.utils import timezone
 from loyalty.models import LoyaltyAction, Member, Site
 from messaging.models import Message, SendAttempt
 from tests.bench import bare_celery
-from tests.bench.measuring import Row, celery, ledger, sandbox, wait_until
+from tests.bench.measuring import Row, celery, end, ledger, sandbox, start, wait_until
 from tests.factories import make_campaign
-from tests.soak.people import connected_site
+from tests.soak.people import connected_site, phone
 
 REPEATS = 3
 _SLICE = 2_000
 _PATH = "/1/messages"
+_BARE_WORKER = (
+    "-m", "celery", "-A", "tests.bench.bare_celery", "worker", "-Q", "bare", "-P", "threads", "-c", "20",
+    "-l", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat",
+)  # fmt: skip
 
 
 def throughput() -> list[Row]:
@@ -31,7 +37,7 @@ def throughput() -> list[Row]:
         with celery(workers=2):
             wait_until(_nothing_is_queued, seconds=120)
         ours.append(_rate(Message.objects.filter(site__in=sites)))
-        bare.append(bare_celery.rate(messages=4_000, workers=2, company=companies[0]))
+        bare.append(_bare_rate(companies[0], messages=4_000, workers=2))
         Message.objects.all().delete()
         LoyaltyAction.objects.all().delete()
     rate, bare_rate = statistics.median(ours), statistics.median(bare)
@@ -80,6 +86,21 @@ def slow_site() -> list[Row]:
     share = statistics.median(beside) / statistics.median(alone)
     note = f"{statistics.median(beside):,.0f} of {statistics.median(alone):,.0f} messages/s"
     return [Row("one site answers in 10 s: what the others keep of their throughput", share, at_least=0.9, note=note)]
+
+
+def _bare_rate(company: str, *, messages: int, workers: int) -> float:
+    """Fill a queue, start so many bare workers of twenty threads, and return the accepted messages a second."""
+    before, marker = len(ledger("MESSAGE")), time.time()
+    for number in range(messages):
+        to, body = phone(number % 300), f"{marker} {number}"
+        bare_celery.send.delay(f"{os.environ['ATTENTIVE_API_URL']}{_PATH}", f"legacy-{company}", to, body)
+    running = [start(*_BARE_WORKER, "-n", f"bare{number}@localhost") for number in range(workers)]
+    try:
+        wait_until(lambda: len(ledger("MESSAGE")) - before >= messages, seconds=120, every=0.5)
+    finally:
+        end(running)
+    times = [int(str(record["at"])) for record in ledger("MESSAGE")[before:]]
+    return messages * 1_000 / (max(times) - min(times))
 
 
 def _no_limits(*, latency: float) -> None:
