@@ -374,10 +374,13 @@ class MemberAdmin(SiteScopedAdmin):
         )
         if page := self._confirmed(request, "unsubscribe_selected", label, question, len(rows)):
             return page
-        # Everybody is out here at once; Attentive is told afterwards, at its pace.
+        # Everybody is out here at once; Attentive is told afterwards, at its pace, and may be slow.
+        evidence = _("Staff, from the list")
+        for member in rows:
+            consent.opt_out(member.site, member.phone, by=request.user, evidence=evidence)
         failed = ""
         for member in rows:
-            failed = _take_out(request, member, _("Staff, from the list")) or failed
+            failed = _take_out(request, member, evidence) or failed
         text = ngettext("%(n)s member gets no more texts.", "%(n)s members get no more texts.", len(rows))
         messages.success(request, text % {"n": number(len(rows))})
         if failed:

@@ -152,6 +152,20 @@ def test_unsubscribing_selected_members_tells_attentive_once_each(site: Site, sa
     assert {consent.state_of(site, member.phone) for member in members} == {State.UNSUBSCRIBED}
 
 
+def test_everybody_selected_is_out_before_attentive_is_told_of_the_first(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [make_member(site), make_member(site)]
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("loyalty.unsubscribing.unsubscribe", cut_off)
+    with pytest.raises(TimeoutError):
+        browser(make_user(site)).post(LIST, chosen("unsubscribe_selected", *members, confirmed="1"))
+    assert {consent.state_of(site, member.phone) for member in members} == {State.UNSUBSCRIBED}
+
+
 def test_a_small_selection_is_downloaded_as_a_safe_spreadsheet(site: Site, other: Site) -> None:
     named = make_member(site, phone="+17705550101", first_name="=1+1", tier="Gold")
     theirs = make_member(other)
