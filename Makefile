@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench soak screenshots clean
+.PHONY: run test check bench soak screenshots translations clean
 
 run: $(VENV)/.installed
 	$(BIN)/python manage.py demo
@@ -22,6 +22,11 @@ soak: $(VENV)/.installed-dev
 
 screenshots: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.browser.screenshots
+
+# Collects the texts of the sources into locale/, and compiles what is translated there.
+translations: $(VENV)/.installed-dev
+	$(BIN)/python manage.py makemessages -l fr --no-obsolete --add-location file -i .venv -i tests -i var
+	$(BIN)/python manage.py compilemessages -l fr -i .venv
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -110,17 +110,17 @@ class Mail:
 
 
 def draft_request(site: Site) -> Mail:
-    """Return the e-mail that asks Attentive's legacy team for a token, or reminds them."""
+    """Return the e-mail that asks Attentive's legacy team for a token, or reminds them; in English, which they read."""
     facts = {"client": site.client_name, "domain": site.company_domain or "–", "company": site.company_name or "–"}
-    body = _(
+    body = (
         "Hello,\n\nplease activate the Legacy API for our client %(client)s, and send us a legacy token for "
         "transactional messages.\n\nClient: %(client)s\nCompany in Attentive: %(company)s\nDomain: %(domain)s\n"
         "Used for: transactional texts of the client's loyalty program, sent by Annex Cloud\n\nThank you"
     )
-    subject = _("Legacy API token for %(client)s") % facts
+    subject = "Legacy API token for %(client)s"
     if site.legacy_token_requested_at:
-        subject = _("Reminder: Legacy API token for %(client)s") % facts
-    return Mail(LEGACY_TEAM, subject, body % facts)
+        subject = "Reminder: Legacy API token for %(client)s"
+    return Mail(LEGACY_TEAM, subject % facts, body % facts)
 
 
 def request_legacy_token(site: Site, by: Someone = None) -> None:

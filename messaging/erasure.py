@@ -64,9 +64,7 @@ def erase(site: Site, phone_or_email: str, *, by: Someone = None, actor: str = "
         traces = [_trace(address) for address in phones | emails]
         _forget_webhooks(site, traces, done)
         _forget_examples(site, traces)
-        audit.record("member.erased", site=site, user=by, actor=actor, target=_("%(count)d members") % {
-            "count": done.members
-        })  # fmt: skip
+        audit.record("member.erased", site=site, user=by, actor=actor, new={"members": done.members})
     _tell_attentive(site, phones, emails, done)
     return done
 

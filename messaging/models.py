@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from loyalty.models import ActionType, LoyaltyAction, Member, Segment, Site
 from loyalty.models.scope import SiteScopedQuerySet
@@ -193,7 +194,7 @@ class SendAttempt(models.Model):
     """One call to Attentive for a message; committed before the request leaves."""
 
     class Outcome(models.TextChoices):
-        OPEN = "OPEN", _("Open")
+        OPEN = "OPEN", pgettext_lazy("attempt", "Open")
         ACCEPTED = "ACCEPTED", _("Accepted")
         REFUSED = "REFUSED", _("Refused")
         RETRY = "RETRY", _("Not sent, tried again later")

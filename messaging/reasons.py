@@ -92,7 +92,7 @@ def explain(code: str, **facts: Any) -> Reason:
 
 _GENERAL_WORDS: dict[str, Promise] = {
     "client": gettext_lazy("this client"),
-    "phone": gettext_lazy("This number"),
+    "phone": gettext_lazy("this number"),
     "country": gettext_lazy("a country that this site does not text"),
     "countries": gettext_lazy("US, Canada and UK"),
     "placeholder": gettext_lazy("a placeholder"),
@@ -108,13 +108,13 @@ _TEXTS: dict[Code, tuple[_Text, _Text, _Text]] = {
     Code.NOT_SUBSCRIBED: (
         gettext_lazy("Not sent: not subscribed."),
         gettext_lazy(
-            "%(phone)s has no text subscription with %(client)s: they have not subscribed, or have not answered Y yet."
+            "There is no text subscription of %(phone)s with %(client)s: they never subscribed, or have not answered Y."
         ),
         gettext_lazy("Ask the member to subscribe. Later actions will then be texted; this one will not."),
     ),
     Code.OPTED_OUT: (
         gettext_lazy("Not sent: opted out."),
-        gettext_lazy("%(phone)s has unsubscribed from texts of %(client)s, by STOP or through your staff."),
+        gettext_lazy("Texts of %(client)s to %(phone)s were ended, by STOP or through your staff."),
         gettext_lazy("Nothing to do. Only the member can subscribe again."),
     ),
     Code.BLOCKED: (
@@ -134,7 +134,7 @@ _TEXTS: dict[Code, tuple[_Text, _Text, _Text]] = {
     ),
     Code.COUNTRY: (
         gettext_lazy("Not sent: country."),
-        gettext_lazy("%(phone)s is in %(country)s. This site texts only %(countries)s numbers."),
+        gettext_lazy("The country of %(phone)s is %(country)s. This site texts only %(countries)s numbers."),
         gettext_lazy(
             "Ask the member for a phone of one of these countries, or allow the country in the site's settings."
         ),
@@ -175,7 +175,7 @@ _TEXTS: dict[Code, tuple[_Text, _Text, _Text]] = {
     ),
     Code.TEST_MODE: (
         gettext_lazy("Not sent: test mode."),
-        gettext_lazy("%(client)s is in test mode: texts go only to the site's guest phones."),
+        gettext_lazy("In test mode texts of %(client)s go only to the site's guest phones."),
         gettext_lazy("Add the phone to the guest phones, or go live. Texts left out in test mode are not sent later."),
     ),
     Code.SITE_DRAFT: (

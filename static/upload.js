@@ -29,7 +29,7 @@ for (const form of document.querySelectorAll("form[data-upload]")) {
       bar.value = step.loaded;
       if (percent >= shown + 10 || percent === 100) {
         shown = percent;
-        text.textContent = percent < 100 ? text.dataset.words.replace("%s", percent) : text.dataset.reading;
+        text.textContent = percent < 100 ? text.dataset.words.replace("{percent}", percent) : text.dataset.reading;
       }
     });
     request.addEventListener("load", () => {

@@ -1,7 +1,7 @@
 """`make test`: the checks, then every test on SQLite and again on PostgreSQL.
 
-Installs what the tests need from Debian (chromium, PostgreSQL's server) when run as root, and otherwise says in one
-sentence what to install. Nothing is skipped: a test that lacks its part fails with that sentence.
+Installs what the tests need from Debian (chromium, PostgreSQL's server, gettext) when run as root, and otherwise says
+in one sentence what to install. Nothing is skipped: a test that lacks its part fails with that sentence.
 """
 
 import argparse
@@ -21,14 +21,14 @@ _CHECKS = (
     ["ruff", "check", "."],
     ["mypy", "attentive_integration", "loyalty", "messaging"],
     ["manage.py", "makemigrations", "--check", "--dry-run"],
+    ["tests.check_translations"],
 )
 
 
 def install_debian_parts() -> None:
-    """Install chromium and PostgreSQL where they are missing and we may."""
-    missing = [
-        name for name, there in (("chromium", shutil.which("chromium")), ("postgresql", binaries())) if not there
-    ]
+    """Install chromium, PostgreSQL and gettext where they are missing and we may."""
+    there = {"chromium": shutil.which("chromium"), "postgresql": binaries(), "gettext": shutil.which("xgettext")}
+    missing = [name for name, found in there.items() if not found]
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -66,13 +66,13 @@ def main() -> int:
     python = sys.executable
     with tempfile.TemporaryDirectory(prefix="loyalty-sms-tests-") as folder:
         # A data folder of their own: the tests never touch the files of a demo in the same checkout.
+        install_debian_parts()
         environment = {"DATA_DIR": folder, "DATABASE_URL": "", "REDIS_URL": ""}
         passed = [
             run(" ".join(command), [python, *(["-m"] if command[0] != "manage.py" else []), *command], **environment)
             for command in _CHECKS
         ]
         if not options.checks_only:
-            install_debian_parts()
             pytest = [python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *options.pytest]
             passed.append(run("tests on SQLite", pytest, **environment))
             try:

@@ -19,6 +19,6 @@ def site_of(options: Mapping[str, Any]) -> Site:
     site = Site.objects.filter(site_id=options["site"]).first()
     if site is None:
         raise CommandError(
-            _("There is no site “%(site)s”. Its ID stands in the list of sites.") % {"site": options["site"]}
+            _("There is no site “%(site)s”. The IDs stand in the list of sites.") % {"site": options["site"]}
         )
     return site

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from .members import Member
 from .scope import SiteScopedQuerySet
@@ -140,7 +141,7 @@ class ImportIssue(models.Model):
 
     class Kind(models.TextChoices):
         REJECTED = "REJECTED", _("Rejected")
-        DUPLICATE = "DUPLICATE", _("Duplicate")
+        DUPLICATE = "DUPLICATE", pgettext_lazy("row", "Duplicate")
         CONFLICT = "CONFLICT", _("Conflict")
 
     site_path = "job__site"

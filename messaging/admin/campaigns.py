@@ -34,6 +34,8 @@ State = Campaign.State
 
 # A text leaves within days of its action, so the week's texts belong to actions no older than this.
 _RECENT = timedelta(days=10)
+# The text that a campaign without a starter begins with. Members read it, so it is not translated for staff.
+_FIRST_BODY = "Thank you, {{ first_name|friend }}!"
 # The last text of a campaign is looked for among its messages for so many newest actions.
 _NEWEST = 200
 
@@ -144,7 +146,7 @@ class CampaignAdmin(SiteScopedAdmin):
             return TemplateResponse(request, "admin/messaging/campaign_new.html", context)
         form = NewCampaignForm(request.POST or None, site=site, initial=_suggestion(site, starter))
         if request.method == "POST" and form.is_valid():
-            body = starter.body if starter else _("Thank you, {{ first_name|friend }}!")
+            body = starter.body if starter else _FIRST_BODY
             try:
                 campaign = campaigns.create(
                     site,

@@ -44,7 +44,7 @@ def test_no_two_codes_read_the_same():
 def test_facts_stand_in_the_sentences():
     assert "“first_name”" not in explain(Code.MISSING_VALUE).cause
     assert "for first_name." in explain(Code.MISSING_VALUE, placeholder="first_name").cause
-    assert explain(Code.COUNTRY, **FACTS).cause.startswith("+1 770-555-0101 is in Germany.")
+    assert explain(Code.COUNTRY, **FACTS).cause.startswith("The country of +1 770-555-0101 is Germany.")
     assert explain(Code.TOKEN_REFUSED, **FACTS).title == "Held: Attentive refused the token (HTTP 403)."
     assert "legacyapi@attentivemobile.com" in explain(Code.TOKEN_REFUSED, **FACTS).remedy
     assert "100 % wrong" in explain(Code.REFUSED, **FACTS).cause

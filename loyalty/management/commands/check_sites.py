@@ -53,6 +53,6 @@ class Command(BaseCommand):
         for site_id in wanted:
             if site_id not in found:
                 raise CommandError(
-                    _("There is no site %(site)s. Its ID stands in the list of sites.") % {"site": site_id}
+                    _("There is no site %(site)s. The IDs stand in the list of sites.") % {"site": site_id}
                 )
         return list(found.values())

@@ -55,6 +55,12 @@ def test_a_page_has_its_landmarks_one_heading_and_nothing_inline(root: Client) -
         assert "default-src 'self'" in policy and "unsafe" not in policy
 
 
+def test_who_reads_french_gets_french(root: Client) -> None:
+    page = root.get("/admin/", headers={"accept-language": "fr-FR,fr;q=0.9,en;q=0.5"})
+    text = page.content.decode()
+    assert '<html lang="fr"' in text and "Membres" in text and "Members" not in text
+
+
 def test_the_sidebar_has_what_the_role_may_open_and_carries_the_site(root: Client) -> None:
     site = make_site(client_name="Harbor Goods")
     support = browser(make_user(site, role=Role.SUPPORT)).get("/admin/", {"site": site.site_id}).content.decode()
