@@ -12,8 +12,7 @@ from django.core.management import CommandError, call_command
 
 from loyalty import consent, imports
 from loyalty.models import Consent, ImportIssue, ImportJob, Member, Site
-
-from ..factories import make_member, make_site
+from tests.factories import make_member, make_site
 
 pytestmark = pytest.mark.django_db
 
@@ -83,7 +82,7 @@ def test_rejected_rows_come_back_with_line_and_reason_and_import_once_mended() -
     site = make_site()
     job = run(
         site,
-        "Phone No,Email Address,Loyalty Id,First Name,Memo\n"
+        "Phone No,Email Address,Loyalty Id,First Name,=Memo\n"
         "1.77056E+10,a@example.com,M1,Ada,x\n"
         "770555010,b@example.com,M2,=HYPERLINK(1),y\n"
         "+17705550103,nonsense,M3,Cy,z\n"
@@ -96,7 +95,7 @@ def test_rejected_rows_come_back_with_line_and_reason_and_import_once_mended() -
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["line"] for row in rows] == ["2", "3", "4"]
     assert rows[0]["Phone No"] == "1.77056E+10" and rows[1]["First Name"] == "'=HYPERLINK(1)"
-    assert all(row["reason"].endswith((".", ")")) and row["Memo"] for row in rows)
+    assert all(row["reason"].endswith((".", ")")) and row["'=Memo"] for row in rows)
     mended = text.replace("1.77056E+10", "7705550101").replace("770555010,", "7705550102,").replace("nonsense", "")
     again = run(site, "\ufeff" + mended)
     assert counts(again) == {"read": 3, "created": 3}

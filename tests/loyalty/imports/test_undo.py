@@ -8,8 +8,8 @@ from django.utils import timezone
 from loyalty import consent, imports
 from loyalty.imports.rows import ImportRefused
 from loyalty.models import Consent, ImportJob, Member, MemberChange, Segment, SegmentMember, Site
+from tests.factories import make_action, make_member, make_message, make_site
 
-from ..factories import make_action, make_member, make_message, make_site
 from .test_imports import run
 
 pytestmark = pytest.mark.django_db
