@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
 from attentive_integration.http import ANSWER_BYTES, Answer, ErrorKind, VendorError, call, vendor_message
+from attentive_integration.storable import is_storable
 
 JWT_SECONDS = 180
 # An access token holds two short words; a longer text is something else.
@@ -80,13 +81,17 @@ def decode_access_token(text: str) -> AccessTokenBundle:
     found = {}
     for key in ("site_id", "loyaltyToken"):
         value = data.get(key)
-        if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        if isinstance(value, bool) or not isinstance(value, str | int) or not _is_word(str(value)):
             raise AccessTokenError(
                 _("The access token has no “%(key)s” in it. Ask Annex Cloud for a new token of this site.")
                 % {"key": key}
             )
         found[key] = str(value).strip()
     return AccessTokenBundle(found["site_id"], found["loyaltyToken"])
+
+
+def _is_word(value: str) -> bool:
+    return bool(value.strip()) and is_storable(value)
 
 
 @sensitive_variables()

@@ -4,5 +4,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from attentive_integration.request_bodies import WholeBodies
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "attentive_integration.settings")
-application = get_wsgi_application()
+application = WholeBodies(get_wsgi_application())

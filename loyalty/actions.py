@@ -3,11 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -15,14 +14,18 @@ from django.utils.translation import gettext as _
 
 from attentive_integration.crash import crash_point
 from attentive_integration.phones import PhoneError, to_e164
+from attentive_integration.storable import is_storable
 from loyalty import consent
 from loyalty.models import ActionType, Consent, LoyaltyAction, Member, Site
+from loyalty.retrying import retrying
 
 FIELDS = (
     "activity_id", "action", "phone", "external_id", "email", "points", "points_delta", "occurred_at", "data",
 )  # fmt: skip
 # A clock that runs ahead of ours by more than this is wrong.
 _FUTURE = timedelta(hours=1)
+# The first and the last years have moments that are none in another zone.
+_EARLIEST_YEAR = 1900
 _MAX_DATA_BYTES = 16_384
 _LIMITS = {"activity_id": 128, "action": 60, "external_id": 128, "email": 254}
 _BIGGEST = 2**63 - 1
@@ -75,12 +78,8 @@ def record_actions(site: Site, items: Sequence[Any], *, history: bool = False) -
         except _Refused as refusal:
             name = raw.get("activity_id") if isinstance(raw, Mapping) else None
             results[position] = Result(name if isinstance(name, str) else None, "rejected", str(refusal))
-    with transaction.atomic():
-        first_of = _first_of_each(understood, results)
-        fresh = _without_known(site, list(first_of.values()), results)
-        fresh = _with_members(site, fresh, results)
-        _write(site, fresh, results, now=now, history=history)
-        crash_point("before_actions_commit")
+    first_of = _first_of_each(understood, results)
+    results |= retrying(site.pk, lambda: _record(site, list(first_of.values()), now=now, history=history))
     crash_point("after_actions_commit")
     for item in understood:
         # A repeat within the call shares the fate of the first: a repeat of a rejected item is rejected too.
@@ -89,6 +88,16 @@ def record_actions(site: Site, items: Sequence[Any], *, history: bool = False) -
             status = "rejected" if first.status == "rejected" else "duplicate"
             results[item.position] = Result(item.activity_id, status, first.error if status == "rejected" else None)
     return [results[position] for position in range(len(items))]
+
+
+def _record(site: Site, items: list[_Item], *, now: datetime, history: bool) -> dict[int, Result]:
+    results: dict[int, Result] = {}
+    # Copies: what a failed attempt learnt of them must not reach the next one.
+    fresh = _without_known(site, [replace(item) for item in items], results)
+    fresh = _with_members(site, fresh, results)
+    _write(site, fresh, results, now=now, history=history)
+    crash_point("before_actions_commit")
+    return results
 
 
 def _understand(site: Site, raw: Any, position: int, now: datetime) -> _Item:
@@ -119,8 +128,10 @@ def _understand(site: Site, raw: Any, position: int, now: datetime) -> _Item:
     if not isinstance(data, dict):
         raise _Refused(_("“data” must be a JSON object."))
     normalised = json.dumps(data, sort_keys=True, ensure_ascii=False)
-    if len(normalised.encode(errors="replace")) > _MAX_DATA_BYTES or "\\u0000" in normalised:
-        raise _Refused(_("“data” is larger than 16 KB or holds a NUL character."))
+    if len(normalised.encode(errors="replace")) > _MAX_DATA_BYTES:
+        raise _Refused(_("“data” is larger than 16 KB."))
+    if not is_storable(normalised) or "\\u0000" in normalised:
+        raise _Refused(_("“%(field)s” holds a character that cannot be stored.") % {"field": "data"})
     occurred_at = _moment(raw.get("occurred_at"), now)
     points, delta = _whole_number(raw, "points"), _whole_number(raw, "points_delta")
     fact = [
@@ -144,7 +155,7 @@ def _text(raw: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise _Refused(_("“%(field)s” must be text.") % {"field": name})
     value = value.strip()
-    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+    if not is_storable(value):
         raise _Refused(_("“%(field)s” holds a character that cannot be stored.") % {"field": name})
     return value
 
@@ -167,7 +178,7 @@ def _moment(value: Any, now: datetime) -> datetime:
         moment = parse_datetime(value) if isinstance(value, str) else None
     except ValueError:
         moment = None
-    if moment is None:
+    if moment is None or moment.year < _EARLIEST_YEAR:
         raise _Refused(_("“occurred_at” must be a time such as 2026-11-01T10:00:00Z."))
     if moment.tzinfo is None:
         raise _Refused(_("“occurred_at” has no offset. Write for instance 2026-11-01T10:00:00Z or …-05:00."))
@@ -246,7 +257,8 @@ def _with_members(site: Site, items: list[_Item], results: dict[int, Result]) ->
                 _("No member has this external_id or email. Add the phone, and one is made."),
             )
     if fresh:
-        Member.objects.bulk_create(fresh.values(), ignore_conflicts=True)
+        # In one order everywhere, so that two requests with the same new people wait for each other, and do not lock.
+        Member.objects.bulk_create([fresh[phone] for phone in sorted(fresh)], ignore_conflicts=True)
         stored = {m.phone: m for m in Member.objects.filter(site=site, phone__in=fresh)}
         replaced = []
         for item in items:
@@ -257,7 +269,7 @@ def _with_members(site: Site, items: list[_Item], results: dict[int, Result]) ->
                 if old is not None and old.pk != item.member.pk:
                     old.replaced_by = item.member
                     replaced.append(old)
-        Member.objects.bulk_update(replaced, ["replaced_by"])
+        Member.objects.bulk_update(sorted(replaced, key=lambda member: member.pk), ["replaced_by"])
     return [item for item in items if item.member is not None]
 
 
@@ -300,7 +312,7 @@ def _write(site: Site, items: list[_Item], results: dict[int, Result], *, now: d
                 points=item.points, points_delta=item.points_delta, data=item.data, digest=item.digest,
                 occurred_at=item.occurred_at, recorded_at=now, **ended,
             )
-            for item in items
+            for item in sorted(items, key=lambda item: item.activity_id)
         ],
         ignore_conflicts=True,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from ninja.errors import AuthenticationError, HttpError
 from ninja.security import HttpBearer
 
 from attentive_integration.annex_cloud import AccessTokenError, decode_access_token
+from attentive_integration.storable import is_storable
 from attentive_integration.wake import wake
 from loyalty import actions, imports, tokens
 from loyalty.models import AccessToken, ConsentEvent, Site
@@ -33,7 +34,7 @@ class SiteToken(HttpBearer):
     def authenticate(self, request: HttpRequest, token: str) -> Site | None:
         match = request.resolver_match
         site_id = match.kwargs.get("site_id", "") if match else ""
-        site = Site.objects.filter(site_id=site_id).first()
+        site = Site.objects.filter(site_id=site_id).first() if is_storable(site_id) else None
         if site is None or not token:
             return None
         if tokens.is_ingest_key(site, token):

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from import_export.widgets import Widget
 
 from attentive_integration.phones import PhoneError, to_e164
+from attentive_integration.storable import is_storable
 from loyalty.spreadsheets import restore
 
 # A cell of these two dashes empties the field; a blank cell leaves it as it is.
@@ -359,7 +360,8 @@ class ObjectCell(Cell):
             value = json.loads(raw)
         except (ValueError, RecursionError):
             value = None
-        if not isinstance(value, dict):
+        text = json.dumps(value, ensure_ascii=False)
+        if not isinstance(value, dict) or not is_storable(text) or "\\u0000" in text:
             raise CellError(
                 "JSON", _('The %(field)s must be a JSON object, such as {"order_id": "o-9"}.') % {"field": self.label}
             )

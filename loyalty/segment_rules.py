@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
+from attentive_integration.storable import is_storable
 from loyalty.models import ActionType, LoyaltyAction, Member, Site
 from loyalty.reach import is_reachable
 
@@ -120,7 +121,7 @@ def _texts(name: str, value: Any) -> list[str]:
             % {"name": name, "limit": MAX_VALUES}
         )
     for entry in values:
-        if len(entry) > _MAX_TEXT or "\x00" in entry or any("\ud800" <= letter <= "\udfff" for letter in entry):
+        if len(entry) > _MAX_TEXT or not is_storable(entry):
             raise RulesError(
                 _("“%(name)s” has a value that is longer than %(limit)d characters or cannot be stored.")
                 % {"name": name, "limit": _MAX_TEXT}

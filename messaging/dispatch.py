@@ -4,6 +4,7 @@ One loop owns the database; a pool of threads makes the calls and touches nothin
 the pace of its own token and with a bounded share of the threads, so that a slow one never holds up the others.
 """
 
+import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from attentive_integration import rate_limit
 from attentive_integration.attentive import AttentiveClient
@@ -22,6 +24,8 @@ from messaging import last_look, outcomes, queue
 from messaging.models import Campaign, Message
 from messaging.outcomes import Call
 from messaging.reasons import Code
+
+logger = logging.getLogger(__name__)
 
 # Calls under way at a time in one process.
 _THREADS = 160
@@ -59,6 +63,8 @@ class _Lane:
     calls: set[Future[Call]] = field(default_factory=set)
     # How many calls may be under way at a time.
     window: int = _FIRST_WINDOW
+    # Slots were lost to messages that might not be sent: now they are sifted before slots are taken.
+    sifts: bool = False
     rests_until: float = 0.0
 
     @property
@@ -152,6 +158,12 @@ class _Dispatcher:
 
     def _begin(self, lane: _Lane, claimed: list[Message]) -> int:
         """Reserve slots for claimed messages, look a last time, and hand the calls to the threads."""
+        looked_at = len(claimed)
+        if lane.sifts:
+            claimed = last_look.sift(lane.site.pk, claimed)
+            lane.sifts = len(claimed) < looked_at
+            if not claimed:
+                return looked_at
         reservation = rate_limit.reserve(lane.key, lane.limit, len(claimed), lead=_LEAD)
         taken = len(reservation.slots) if reservation else 0
         queue.give_back(claimed[taken:])
@@ -159,6 +171,7 @@ class _Dispatcher:
             lane.rests_until = time.monotonic() + _REST
             return 0
         messages = last_look.begin(lane.site.pk, claimed[:taken])
+        lane.sifts = lane.sifts or len(messages) < taken
         crash_point("after_attempt_commit")
         for message, slot in zip(messages, reservation.slots, strict=False):
             lane.calls.add(self.pool.submit(_call, lane.client, message, slot, reservation))
@@ -183,7 +196,7 @@ class _Dispatcher:
 
     def _collect(self, *, wait_seconds: float) -> None:
         """Write down the calls that have ended."""
-        ended, _ = wait(self._under_way(), timeout=wait_seconds, return_when=FIRST_COMPLETED)
+        ended, _rest = wait(self._under_way(), timeout=wait_seconds, return_when=FIRST_COMPLETED)
         if not ended:
             return
         by_lane: dict[tuple[int, str], list[Call]] = defaultdict(list)
@@ -240,6 +253,12 @@ def _call(client: AttentiveClient, message: Message, slot: float, reservation: r
         return Call(message, began_at, error=error)
     except ValueError as refusal:
         return Call(message, began_at, error=VendorError(str(refusal), ErrorKind.REFUSED, cause="NOT_SENT"))
+    except Exception as fault:
+        # Whether anything left is not known here; the other calls of this worker must still be written down.
+        logger.exception("A call for message %s broke off.", message.pk)
+        sentence = _("This server stumbled over the call (%(fault)s). Whether the text left is not known.")
+        unclear = VendorError(sentence % {"fault": type(fault).__name__}, ErrorKind.UNKNOWN, cause="OUR_FAULT")
+        return Call(message, began_at, error=unclear)
     crash_point("after_call")
     return Call(message, began_at, answer=answer)
 

@@ -46,6 +46,18 @@ def begin(site_id: int, claimed: list[Message]) -> list[Message]:
 
     Committed before the first byte leaves: SENDING, with an open attempt. A message whose lease was lost is left alone.
     """
+    return _look(site_id, claimed, begins=True)
+
+
+def sift(site_id: int, claimed: list[Message]) -> list[Message]:
+    """Skip, hold or put off what may not be sent now, and return the others, still claimed.
+
+    They are looked at once more when they begin. This first look keeps the token's slots for what can use them.
+    """
+    return _look(site_id, claimed, begins=False)
+
+
+def _look(site_id: int, claimed: list[Message], *, begins: bool) -> list[Message]:
     with transaction.atomic():
         site = Site.objects.get(pk=site_id)
         states = consent.lock_states(site_id, [message.to for message in claimed])
@@ -56,7 +68,9 @@ def begin(site_id: int, claimed: list[Message]) -> list[Message]:
         crash_point("after_look_locks")
         mine = [message for message in claimed if fences.get(message.pk) == message.fence]
         decisions = _decide(site, mine, states)
-        _write(decisions)
+        _write_what_stays(decisions)
+        if begins and decisions.go:
+            _write_what_begins(decisions.go)
         crash_point("before_attempt_commit")
     return decisions.go
 
@@ -138,7 +152,7 @@ def _is_over_a_cap(site: Site, sent: list[datetime], now: datetime) -> bool:
     )
 
 
-def _write(decisions: _Decisions) -> None:
+def _write_what_stays(decisions: _Decisions) -> None:
     for (state, reason), messages in decisions.stay.items():
         Message.objects.filter(pk__in=[message.pk for message in messages]).update(
             state=state, reason=reason, lease_until=None, updated_at=Now()
@@ -148,11 +162,12 @@ def _write(decisions: _Decisions) -> None:
         Message.objects.filter(pk=message.pk).update(
             state=State.QUEUED, reason=Code.QUIET_HOURS, due_at=allowed_at, lease_until=None, updated_at=Now()
         )
-    if not decisions.go:
-        return
-    for message in decisions.go:
+
+
+def _write_what_begins(messages: list[Message]) -> None:
+    for message in messages:
         message.attempt_count += 1
-    Message.objects.filter(pk__in=[message.pk for message in decisions.go]).update(
+    Message.objects.filter(pk__in=[message.pk for message in messages]).update(
         state=State.SENDING,
         reason="",
         attempt_count=F("attempt_count") + 1,
@@ -165,6 +180,6 @@ def _write(decisions: _Decisions) -> None:
             SendAttempt(
                 message=message, number=message.attempt_count, fence=message.fence, resent_by_id=message.resent_by_id
             )
-            for message in decisions.go
+            for message in messages
         ]
     )

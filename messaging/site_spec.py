@@ -15,6 +15,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from attentive_integration.phones import PhoneError, is_country, to_e164
+from attentive_integration.storable import is_storable
 from loyalty import activation, audit, segments, tokens
 from loyalty.models import AccessToken, ActionType, Segment, SignUpSource, Site
 from loyalty.models.scope import Someone, known_user
@@ -251,7 +252,7 @@ def _refuse_unstorable(value: Any, where: str) -> None:
     elif isinstance(value, list):
         for inner in value:
             _refuse_unstorable(inner, where)
-    elif isinstance(value, str) and ("\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value)):
+    elif isinstance(value, str) and not is_storable(value):
         raise SpecError(_("“%(field)s” holds a character that cannot be stored. Remove it.") % {"field": where})
 
 

@@ -19,7 +19,7 @@ from loyalty.cells import CellError, PhoneCell
 from loyalty.imports.cleaning import Cleaned, PhoneCleaner
 from loyalty.imports.rejects import LINE, REASON
 from loyalty.imports.rows import MAX_CELL, Dialect, ImportRefused, Slice, slices
-from loyalty.imports.run import check_import, due_jobs, job_ahead, retrying, run_import
+from loyalty.imports.run import check_import, due_jobs, job_ahead, run_import
 from loyalty.imports.sniffing import survey
 from loyalty.imports.undo import undo_import
 from loyalty.imports.work import last_given, merge_repeats, superseded, without_erased, work_for
@@ -27,6 +27,7 @@ from loyalty.member_upsert import FIELDS, MemberUpsert
 from loyalty.models import ImportIssue, ImportJob, Site
 from loyalty.models.scope import Someone, known_user
 from loyalty.resources import MEMBER_FIELDS, recognise, resource_for
+from loyalty.retrying import retrying
 
 __all__ = [
     "MEMBER_FIELDS",
@@ -203,7 +204,7 @@ def upsert_members(site: Site, items: Sequence[Any], *, source: str) -> list[Out
     for issue in cleaned.issues:
         status = "duplicate" if issue.kind == ImportIssue.Kind.DUPLICATE else "rejected"
         outcomes[issue.line] = Outcome(status, issue.reason if status == "rejected" else None)
-    outcomes.update(retrying(lambda: _upsert(site, cleaner, cleaned)))
+    outcomes.update(retrying(site.pk, lambda: _upsert(site, cleaner, cleaned)))
     return [outcomes[position] for position in range(len(items))]
 
 

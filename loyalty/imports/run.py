@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
@@ -29,6 +29,7 @@ from loyalty.imports.rejects import write_rejects
 from loyalty.imports.rows import Dialect, ImportRefused, slices
 from loyalty.imports.work import Applied, Prepared, Work, work_for
 from loyalty.models import ImportIssue, ImportJob, Site
+from loyalty.retrying import retrying
 
 State = ImportJob.State
 Phase = ImportJob.Phase
@@ -41,9 +42,9 @@ _POLL_SECONDS = 0.5
 # New objects after which Python may search for cyclic garbage: those of some slices.
 _OBJECTS = 200_000
 _SWITCH_SECONDS = 0.0005
-# How often a slice is tried again after somebody else wrote the same members, and how many examples are shown.
-_ATTEMPTS = 5
+# How many examples of each trouble are shown.
 _EXAMPLES = 5
+
 T = TypeVar("T")
 
 
@@ -222,9 +223,9 @@ def _work_through(job: ImportJob, *, deadline: float | None, write: bool) -> Non
                 if must_stop(job, deadline):
                     return
                 if prepared.piece.offset <= done:
-                    retrying(partial(_look_back, job, work, prepared))
+                    retrying(job.site_id, partial(_look_back, job, work, prepared))
                     continue
-                retrying(partial(_apply, job, work, prepared))
+                retrying(job.site_id, partial(_apply, job, work, prepared))
                 crash_point("after_slice_commit")
     except FileNotFoundError:
         raise ImportRefused(_("The uploaded file is no longer there. Upload it again.")) from None
@@ -258,15 +259,6 @@ def must_stop(job: ImportJob, deadline: float | None) -> bool:
         mine.update(state=State.PENDING, lease_until=None)
         return True
     return False
-
-
-def retrying(step: Callable[[], T]) -> T:
-    """Run a transaction again when another writer came between: a deadlock, or a member made at the same moment."""
-    for _attempt in range(_ATTEMPTS - 1):
-        with suppress(IntegrityError, OperationalError):
-            return step()
-        time.sleep(0.1)
-    return step()
 
 
 @transaction.atomic

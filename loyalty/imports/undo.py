@@ -17,10 +17,11 @@ from django.utils.translation import gettext as _
 
 from loyalty import audit, consent
 from loyalty.imports.rows import ImportRefused
-from loyalty.imports.run import ENDED, end, keep, locked, must_stop, retrying, run_phase
+from loyalty.imports.run import ENDED, end, keep, locked, must_stop, run_phase
 from loyalty.imports.work import subscribe_evidence
 from loyalty.models import Consent, ImportJob, Member, MemberChange
 from loyalty.models.scope import Someone
+from loyalty.retrying import retrying
 
 State, Phase = ImportJob.State, ImportJob.Phase
 _SLICE = 1_000
@@ -53,7 +54,7 @@ def undo_import(job: ImportJob, *, by: Someone = None, deadline: float | None = 
 
 def _undo(job: ImportJob, *, deadline: float | None) -> None:
     for step in (_restore, _remove):
-        while retrying(partial(step, job)):
+        while retrying(job.site_id, partial(step, job)):
             if must_stop(job, deadline):
                 return
     ImportJob.objects.filter(pk=job.pk, fence=job.fence).update(undone_at=timezone.now())

@@ -41,6 +41,18 @@ def action(activity_id: str, phone: str, **fields: Any) -> dict[str, Any]:
     return {"activity_id": activity_id, "action": "109", "phone": phone, "points": 145, "occurred_at": now, **fields}
 
 
+def stop_from(phone: str) -> bytes:
+    """Return the body of the webhook that tells of a STOP."""
+    event = {
+        "type": "sms.unsubscribed",
+        "timestamp": int(time.time() * 1000),
+        "company": {"display_name": "Harbor Goods", "company_id": "c"},
+        "subscriber": {"external_id": 1, "phone": phone},
+        "subscription": {"type": "MARKETING"},
+    }
+    return json.dumps(event).encode()
+
+
 def ledger(installation: Installation) -> list[dict[str, Any]]:
     lines = Path(installation.sandbox.ledger_path).read_text().splitlines()
     return [json.loads(line) for line in lines if json.loads(line)["kind"] == "MESSAGE"]
@@ -99,16 +111,25 @@ def test_4_nobody_else_gets_in(installation: Installation, site: dict[str, Any])
     assert installation.post("/api/v1/sites/9999999/actions", [], token=site["access_token"])[0] == 401
 
 
-def test_5_a_stop_is_obeyed_at_once(installation: Installation, site: dict[str, Any]) -> None:
-    body = json.dumps(
-        {
-            "type": "sms.unsubscribed",
-            "timestamp": int(time.time() * 1000),
-            "company": {"display_name": "Harbor Goods", "company_id": "c"},
-            "subscriber": {"external_id": 1, "phone": "+17705550101"},
-            "subscription": {"type": "MARKETING"},
-        }
-    ).encode()
+def test_5_bodies_in_pieces_are_read_and_large_ones_refused(installation: Installation, site: dict[str, Any]) -> None:
+    path, token = f"/api/v1/sites/{site['site_id']}/actions", site["access_token"]
+    status, answer = installation.post_in_pieces(path, action("chunked", "7705550107"), token=token)
+    assert (status, answer["results"][0]["status"]) == (202, "accepted")
+    stop = stop_from("+17705550109")
+    status, _ = installation.post_in_pieces(
+        site["webhook_url"].removeprefix(installation.url), stop,
+        headers={"x-attentive-hmac-sha256": sign("signing-harbor", stop)},
+    )  # fmt: skip
+    assert status == 200
+    for size in (6_000_000, 30_000_000):
+        large = [action(f"large-{size}", "7705550101", data={"x": "y" * size})]
+        for send in (installation.post, installation.post_in_pieces):
+            status, answer = send(path, large, token=token)
+            assert (status, answer) == (413, {"detail": "The body is larger than 1 MB. Send fewer items at a time."})
+
+
+def test_6_a_stop_is_obeyed_at_once(installation: Installation, site: dict[str, Any]) -> None:
+    body = stop_from("+17705550101")
     url = site["webhook_url"]
     assert installation.post(url, body, headers={"x-attentive-hmac-sha256": "00" * 32})[0] == 403
     good = {"x-attentive-hmac-sha256": sign("signing-harbor", body)}
@@ -120,7 +141,7 @@ def test_5_a_stop_is_obeyed_at_once(installation: Installation, site: dict[str, 
     assert len(ledger(installation)) == before
 
 
-def test_6_an_unclear_answer_is_shown_and_never_repeated(installation: Installation, site: dict[str, Any]) -> None:
+def test_7_an_unclear_answer_is_shown_and_never_repeated(installation: Installation, site: dict[str, Any]) -> None:
     installation.sandbox.configure_company("harbor", sms_sent=False)
     installation.sandbox.add_fault("/1/messages", "reset_after", times=1)
     before = len(ledger(installation))
@@ -132,7 +153,7 @@ def test_6_an_unclear_answer_is_shown_and_never_repeated(installation: Installat
     assert states["UNKNOWN"] == 1
 
 
-def test_7_members_are_subscribed_once_at_most(installation: Installation, site: dict[str, Any]) -> None:
+def test_8_members_are_subscribed_once_at_most(installation: Installation, site: dict[str, Any]) -> None:
     path = installation.write("more.csv", "phone,first_name\n+17705550120,Eve\n+17705550121,Bob\n")
     installation.sandbox.add_subscribers("harbor", ["+17705550121"])
     installation.manage("import_members", "--site", "1000001", path, "--subscribe", "--json")
@@ -143,7 +164,7 @@ def test_7_members_are_subscribed_once_at_most(installation: Installation, site:
     assert asked == ["+17705550120"]
 
 
-def test_8_a_segment_becomes_a_file_of_reachable_phones(installation: Installation, site: dict[str, Any]) -> None:
+def test_9_a_segment_becomes_a_file_of_reachable_phones(installation: Installation, site: dict[str, Any]) -> None:
     segment = str(site["segments"][0]["id"])
     out = installation.folder / "segment"
     made = installation.manage("export_segment", segment, "--out", str(out), "--json")
@@ -153,7 +174,7 @@ def test_8_a_segment_becomes_a_file_of_reachable_phones(installation: Installati
     assert spec["rows"] == 2
 
 
-def test_9_a_person_can_be_unsubscribed_and_erased(installation: Installation, site: dict[str, Any]) -> None:
+def test_10_a_person_can_be_unsubscribed_and_erased(installation: Installation, site: dict[str, Any]) -> None:
     done = installation.manage("unsubscribe_member", "--site", "1000001", "(770) 555-0102", "--json")
     assert done["state"] == "UNSUBSCRIBED"
     installation.manage("erase_member", "--site", "1000001", "+17705550103")

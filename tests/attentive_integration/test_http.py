@@ -325,6 +325,10 @@ def test_retry_after_in_every_form(header, seconds):
     assert parse_retry_after(header) == seconds
 
 
+def test_a_retry_after_beyond_every_calendar_is_none():
+    assert parse_retry_after("Wed, 21 Oct 2026 07:28:00 +99999999999999") is None
+
+
 def test_retry_after_as_a_date_soon():
     header = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     assert parse_retry_after(header) == pytest.approx(60, abs=2)

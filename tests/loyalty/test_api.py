@@ -1,3 +1,4 @@
+import base64
 import json
 from datetime import timedelta
 from typing import Any
@@ -137,7 +138,7 @@ def test_a_new_phone_for_a_known_loyalty_id_is_a_new_member() -> None:
         ({"occurred_at": (timezone.now() + timedelta(days=2)).isoformat()}, "future"),
         ({"data": [1]}, "data"),
         ({"data": {"x": "y" * 20_000}}, "16 KB"),
-        ({"data": {"x": "\x00"}}, "NUL"),
+        ({"data": {"x": "\x00"}}, "cannot be stored"),
         ({"email": 5.5}, "email"),
         ({"colour": "red"}, "colour"),
         ({"first_name": "Ada\ud800"}, "first_name"),
@@ -276,3 +277,29 @@ class AnyJSON(TestCase):
         status, answer = post(site, token, item)
         assert status == 202
         assert answer["results"][0]["status"] in ("accepted", "rejected")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("occurred_at", "0001-01-01T00:00:00+23:59", "must be a time such as"),
+        ("occurred_at", "9999-12-31T23:59:59-23:59", "lies in the future"),
+        ("data", {"k": "half an emoji \ud83d"}, "cannot be stored"),
+        ("data", {"\ud83d": 1}, "cannot be stored"),
+        ("data", {"k": ["\x00"]}, "cannot be stored"),
+    ],
+)
+def test_one_odd_value_is_one_rejection(field: str, value: Any, words: str) -> None:
+    site, token = make_client_site()
+    odd = action(activity_id="odd", **{field: value})
+    status, answer = post(site, token, [action(), odd])
+    assert (status, [item["status"] for item in answer["results"]]) == (202, ["accepted", "rejected"])
+    assert words in answer["results"][1]["error"]
+
+
+def test_a_token_or_an_address_that_cannot_be_stored_opens_nothing() -> None:
+    site, _token = make_client_site()
+    halves = base64.b64encode(json.dumps({"site_id": "\ud83d", "loyaltyToken": "\ud83d"}).encode()).decode()
+    assert post(site, halves, action())[0] == 401
+    assert post("%00", halves, action())[0] == 401
+    assert not LoyaltyAction.objects.exists()

@@ -7,12 +7,15 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from attentive_integration import rate_limit
+from attentive_integration.attentive import AttentiveClient
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import breakers, consent, stops, tokens
 from loyalty.models import AccessToken, Breaker, Consent, Site
 from messaging import last_look, outcomes, queue
 from messaging.dispatch import send_due
 from messaging.models import Campaign, Message, SendAttempt
+from messaging.reasons import Code
 from messaging.triggers import match_actions
 from tests.factories import make_action, make_campaign, make_consent, make_member, make_message, make_token
 
@@ -422,6 +425,45 @@ def test_a_hundred_texts_at_one_site_keep_its_pace(world: World, settings: Any) 
         world.sandbox.set(limits={"DEFAULT": 150})
     assert Message.objects.filter(state=State.ACCEPTED).count() == 100
     assert not SendAttempt.objects.filter(http_status=429).exists()
+
+
+def test_slots_are_not_spent_on_people_who_may_not_be_texted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = make_campaign(world.site)
+    for _ in range(150):
+        make_message(make_member(world.site), campaign)
+    members = [world.subscriber() for _ in range(10)]
+    for member in members:
+        make_message(member, campaign)
+    reserve, taken = rate_limit.reserve, []
+
+    def counting(*args: Any, **options: Any) -> rate_limit.Reservation | None:
+        reservation = reserve(*args, **options)
+        taken.append(len(reservation.slots) if reservation else 0)
+        return reservation
+
+    monkeypatch.setattr(rate_limit, "reserve", counting)
+    send_due(seconds=30)
+    assert sorted(to for to, _body in world.texts()) == sorted(member.phone for member in members)
+    assert Message.objects.filter(state=State.SKIPPED, reason=Code.NOT_SUBSCRIBED).count() == 150
+    late = SendAttempt.objects.filter(cause=outcomes.LATE_SLOT).count()
+    assert sum(taken) - late < 50
+
+
+def test_a_call_that_breaks_off_in_our_own_code_leaves_its_outcome_open(
+    sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = World(sandbox), World(sandbox)
+    broken, fine = make_message(ours.subscriber()), make_message(theirs.subscriber())
+    send = AttentiveClient.messages
+
+    def stumble(client: AttentiveClient, *, to: str, **fields: Any) -> Any:
+        if to == broken.to:
+            raise RuntimeError
+        return send(client, to=to, **fields)
+
+    monkeypatch.setattr(AttentiveClient, "messages", stumble)
+    send_due(seconds=10)
+    assert (state_of(broken)[0], state_of(fine)[0]) == (State.UNKNOWN, State.ACCEPTED)
 
 
 def test_consent_states_that_allow_a_text_are_one(world: World) -> None:
