@@ -206,6 +206,8 @@ class SendAttempt(models.Model):
     number = models.PositiveSmallIntegerField()
     fence = models.PositiveIntegerField()
     started_at = models.DateTimeField(default=timezone.now)
+    # When the request left: at its slot, a moment after the attempt was committed. Empty when it never did.
+    called_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     outcome = models.CharField(max_length=8, choices=Outcome.choices, default=Outcome.OPEN)
     cause = models.CharField(max_length=40, blank=True)

@@ -31,7 +31,7 @@ _FIRST_PAUSE, _LAST_PAUSE = 1.0, 900.0
 
 @dataclass(frozen=True)
 class Call:
-    """One call that was made, or whose slot was too late to make it (neither answer nor error)."""
+    """One call that was made at `began_at`, or whose slot was too late to make it (neither answer nor error)."""
 
     message: Message
     began_at: datetime
@@ -118,10 +118,11 @@ def _update_messages(calls: list[Call], verdicts: dict[int, Verdict]) -> None:
 
 
 def _update_attempts(calls: list[Call], verdicts: dict[int, Verdict]) -> None:
-    ended_at = connection.ops.adapt_datetimefield_value(timezone.now())
+    as_stored = connection.ops.adapt_datetimefield_value
+    ended_at = as_stored(timezone.now())
     statement = (
         "UPDATE messaging_sendattempt SET outcome = %s, cause = %s, http_status = %s, duration_ms = %s, answer = %s, "
-        "ended_at = %s WHERE message_id = %s AND number = %s"
+        "called_at = %s, ended_at = %s WHERE message_id = %s AND number = %s"
     )
     values = []
     for call in calls:
@@ -131,6 +132,8 @@ def _update_attempts(calls: list[Call], verdicts: dict[int, Verdict]) -> None:
         duration = error.duration_ms if error else answer.duration_ms if answer else None
         words = error.answer if error else answer.text if answer else ""
         outcome = verdicts[call.message.pk].outcome.value
-        values.append((outcome, cause, status, duration, words, ended_at, call.message.pk, call.message.attempt_count))
+        called_at = as_stored(call.began_at) if error or answer else None
+        key = call.message.pk, call.message.attempt_count
+        values.append((outcome, cause, status, duration, words, called_at, ended_at, *key))
     with connection.cursor() as cursor:
         cursor.executemany(statement, values)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
@@ -19,6 +20,7 @@ from messaging.acceptance_ledger import compare
 from messaging.models import CampaignVersion, Message, SendAttempt, WebhookEvent
 from tests.factories import (
     make_action,
+    make_action_type,
     make_campaign,
     make_member,
     make_message,
@@ -128,6 +130,22 @@ def text_after_stop() -> None:
     message.attempts.update(started_at=timezone.now() + timedelta(seconds=1))
 
 
+def text_after_block() -> None:
+    message = sound_message()
+    consent.block(message.site, message.to)
+    message.attempts.update(started_at=timezone.now() + timedelta(seconds=1))
+
+
+def text_between_stop_and_return() -> None:
+    message = sound_message()
+    consent.opt_out(message.site, message.to)
+    message.attempts.update(started_at=timezone.now())
+    consent.hear(
+        message.site, channel="TEXT", address=message.to, state="SUBSCRIBED", source="WEBHOOK",
+        event_at=timezone.now() + timedelta(minutes=1),
+    )  # fmt: skip
+
+
 def open_attempt() -> None:
     edit(sound_message("SENDING"), state="UNKNOWN", lease_until=None)
 
@@ -137,7 +155,8 @@ def sending_without_open_attempt() -> None:
 
 
 def unknown_made_quiet() -> None:
-    edit(sound_message("UNKNOWN"), state="EXPIRED")
+    for state in ("REFUSED", "SKIPPED", "EXPIRED", "CANCELLED"):
+        edit(sound_message("UNKNOWN"), state=state)
 
 
 def consent_behind_the_ledger() -> None:
@@ -171,13 +190,60 @@ def subscribed_over_stop() -> None:
     )
 
 
+def subscribed_over_stop_before() -> None:
+    """The stop was taken in, and an older subscription undid it."""
+    now = timezone.now()
+    row = consent.hear(
+        make_site(), channel="TEXT", address="+17705550101", state="UNSUBSCRIBED", source="WEBHOOK", event_at=now
+    )
+    before = now - timedelta(minutes=1)
+    ConsentEvent.objects.create(
+        consent=row, from_state="UNSUBSCRIBED", to_state="SUBSCRIBED", source="WEBHOOK", event_at=before
+    )
+    edit(row, state="SUBSCRIBED", event_at=before)
+
+
+def subscribed_over_stop_without_times() -> None:
+    row = consent.hear(
+        make_site(), channel="TEXT", address="+17705550101", state="SUBSCRIBED", source="WEBHOOK", event_at=None
+    )
+    ConsentEvent.objects.create(
+        consent=row, from_state="SUBSCRIBED", to_state="SUBSCRIBED", heard="UNSUBSCRIBED", source="WEBHOOK"
+    )
+
+
 def stop_undone_by_a_list() -> None:
     site = make_site()
-    row = consent.opt_out(site, "+17705550101")
-    ConsentEvent.objects.create(
-        consent=row, from_state="UNSUBSCRIBED", to_state="TO_ASK", source="IMPORT", event_at=timezone.now()
+    for row in (consent.opt_out(site, "+17705550101"), consent.erase(site, "+17705550102")):
+        ConsentEvent.objects.create(
+            consent=row, from_state=row.state, to_state="TO_ASK", source="IMPORT", event_at=timezone.now()
+        )
+        edit(row, state="TO_ASK")
+
+
+def calls(message: Message, count: int, *, apart: timedelta) -> None:
+    """Calls for one message that did nothing, one after the other."""
+    now = timezone.now()
+    SendAttempt.objects.bulk_create(
+        SendAttempt(message=message, number=n + 1, fence=n, outcome="RETRY", called_at=now + n * apart)
+        for n in range(count)
     )
-    edit(row, state="TO_ASK")
+    edit(message, attempt_count=count)
+
+
+def one_call_too_many() -> None:
+    calls(sound_message("QUEUED"), settings.RATE_LIMITS["DEFAULT"] + 1, apart=timedelta(milliseconds=5))
+
+
+def asked(site: Any, count: int, *, apart: timedelta) -> None:
+    now = timezone.now()
+    Consent.objects.bulk_create(
+        Consent(site=site, address=f"+1770555{n:04d}", requested_at=now + n * apart) for n in range(count)
+    )
+
+
+def one_person_too_many() -> None:
+    asked(make_site(), settings.RATE_LIMITS["SUBSCRIBE"] + 1, apart=timedelta(milliseconds=80))
 
 
 def import_off_by_one() -> None:
@@ -196,8 +262,19 @@ def export_offered_early() -> None:
     ExportJob.objects.create(site=make_site(), state="FAILED", file="f", manifest={"files": []})
 
 
-def message_across_sites() -> None:
-    edit(sound_message(), site=make_site())
+def message_of_another_sites_member() -> None:
+    edit(sound_message(), member=make_member(make_site()))
+
+
+def message_of_another_sites_campaign() -> None:
+    edit(sound_message(), campaign=make_campaign(make_site()))
+
+
+def message_of_another_sites_action() -> None:
+    message, other = sound_message(), make_action(make_member(make_site()))
+    edit(message.action, outcome="NO_CAMPAIGN")
+    edit(other, outcome="MATCHED", processed_at=timezone.now())
+    edit(message, action=other)
 
 
 def message_of_another_version() -> None:
@@ -212,16 +289,18 @@ def message_to_another_member() -> None:
 
 
 def action_across_sites() -> None:
-    edit(make_action(make_member(make_site())), site=make_site())
+    edit(make_action(make_member(make_site())), member=make_member(make_site()))
+    edit(make_action(make_member(make_site())), action_type=make_action_type(make_site()))
 
 
 def campaign_across_sites() -> None:
-    segment = Segment.objects.create(site=make_site(), name="Gold")
-    edit(make_campaign(make_site()), segment=segment)
+    edit(make_campaign(make_site()), segment=Segment.objects.create(site=make_site(), name="Gold"))
+    edit(make_campaign(make_site()), action_type=make_action_type(make_site()))
 
 
 def member_across_sites() -> None:
     edit(make_member(make_site()), replaced_by=make_member(make_site()))
+    edit(make_member(make_site()), created_by_import=ImportJob.objects.create(site=make_site()))
 
 
 def export_across_sites() -> None:
@@ -240,14 +319,17 @@ def moved_secret() -> None:
 
 def open_ingest_key() -> None:
     AccessToken.objects.create(site=make_site(), kind="INGEST", secret_hash="ingest_in_the_open", set_at=timezone.now())
+    make_token(make_site(), "INGEST", "ingest-placeholder", secret_hash="a" * 64)
 
 
 def lost_lease() -> None:
-    edit(sound_message("SENDING"), lease_until=timezone.now() - timedelta(hours=1))
+    for state in ("CLAIMED", "SENDING"):
+        edit(sound_message(state), lease_until=timezone.now() - timedelta(hours=1))
 
 
 def lost_job() -> None:
-    ImportJob.objects.create(site=make_site(), state="RUNNING", lease_until=timezone.now() - timedelta(hours=1))
+    for model in (ImportJob, ExportJob):
+        model.objects.create(site=make_site(), state="RUNNING", lease_until=timezone.now() - timedelta(hours=1))
 
 
 def lost_webhook() -> None:
@@ -274,29 +356,49 @@ BREACHES: list[tuple[str, Callable[[], None], dict[str, int]]] = [
     ("I2", accepted_and_due, {"messages that were accepted and are called not sent": 1}),
     ("I2", sent_without_attempt, {"messages sent without an attempt": 1}),
     ("I3", text_after_stop, {"opt-outs followed by a text": 1}),
+    ("I3", text_after_block, {"opt-outs followed by a text": 1}),
+    ("I3", text_between_stop_and_return, {"opt-outs followed by a text": 1}),
     ("I4", open_attempt, {"open attempts of messages that are not sending": 1}),
     ("I4", sending_without_open_attempt, {"messages sending without an open attempt": 1}),
-    ("I4", unknown_made_quiet, {"unclear attempts of messages called not sent": 1}),
+    ("I4", unknown_made_quiet, {"unclear attempts of messages called not sent": 4}),
     ("I5", consent_behind_the_ledger, {"consents that differ from their ledger": 2}),
     ("I5", broken_ledger, {"ledger lines out of sequence": 1}),
     ("I5", subscribed_over_stop, {"subscriptions over a later opt-out": 1}),
-    ("I5", stop_undone_by_a_list, {"opt-outs undone without a webhook": 1}),
+    ("I5", subscribed_over_stop_before, {"subscriptions over a later opt-out": 1}),
+    ("I5", subscribed_over_stop_without_times, {"subscriptions over a later opt-out": 1}),
+    ("I5", stop_undone_by_a_list, {"opt-outs undone without a webhook": 2}),
+    ("I6", one_call_too_many, {"texts and events beyond the limit of a second": 1}),
+    ("I6", one_person_too_many, {"subscriptions beyond the limit of a second": 1}),
     ("I7", import_off_by_one, {"imports whose counters do not add up": 1}),
     ("I7", rejects_missing, {"imports with rejected rows and no file of them": 1}),
     ("I8", export_without_manifest, {"complete exports without a manifest": 1}),
     ("I8", export_offered_early, {"files of exports that are not complete": 1}),
-    ("I9", message_across_sites, {"messages that cross sites": 1}),
+    (
+        "I9",
+        message_of_another_sites_member,
+        {"messages that cross sites": 1, "messages to another member than acted": 1},
+    ),
+    (
+        "I9",
+        message_of_another_sites_campaign,
+        {"messages that cross sites": 1, "messages from another campaign's version": 1},
+    ),
+    (
+        "I9",
+        message_of_another_sites_action,
+        {"messages that cross sites": 1, "messages to another member than acted": 1},
+    ),
     ("I9", message_of_another_version, {"messages from another campaign's version": 1}),
     ("I9", message_to_another_member, {"messages to another member than acted": 1}),
-    ("I9", action_across_sites, {"actions that cross sites": 1}),
-    ("I9", campaign_across_sites, {"campaigns that cross sites": 1}),
-    ("I9", member_across_sites, {"members that cross sites": 1}),
+    ("I9", action_across_sites, {"actions that cross sites": 2}),
+    ("I9", campaign_across_sites, {"campaigns that cross sites": 2}),
+    ("I9", member_across_sites, {"members that cross sites": 2}),
     ("I9", export_across_sites, {"exports that cross sites": 1}),
     ("I9", segment_across_sites, {"frozen segments with members of another site": 1}),
     ("I10", moved_secret, {"stored tokens that do not open in their row": 1}),
-    ("I10", open_ingest_key, {"ingest keys kept otherwise than as a hash": 1}),
-    ("I11", lost_lease, {"messages whose lease ended and nobody freed": 1}),
-    ("I11", lost_job, {"imports and exports whose worker is gone": 1}),
+    ("I10", open_ingest_key, {"ingest keys kept otherwise than as a hash": 2}),
+    ("I11", lost_lease, {"messages whose lease ended and nobody freed": 2}),
+    ("I11", lost_job, {"imports and exports whose worker is gone": 2}),
     ("I11", lost_webhook, {"webhooks nobody worked on": 1}),
     ("I12", wrong_attempt_count, {"messages with a wrong count of attempts": 1}),
     ("I12", confirmed_and_unknown, {"messages confirmed and not accepted": 1}),
@@ -310,6 +412,13 @@ def test_each_breach_is_counted_where_it_belongs(
     breach()
     counted = {key: names for key, names in invariants.violations().items() if names}
     assert counted == {key: expected}
+
+
+def test_every_check_has_its_breach() -> None:
+    breached = {name for _, _, expected in BREACHES for name in expected}
+    checks = {name for invariant in invariants.INVARIANTS.values() for name in invariant.checks}
+    # The database itself refuses a second message, with a unique key.
+    assert checks - breached == {"pairs of campaign and action with several messages"}
 
 
 def test_what_people_order_is_no_breach() -> None:
@@ -336,6 +445,27 @@ def test_a_text_between_a_return_and_the_next_opt_out_is_no_breach() -> None:
     other = sound_message()
     edit(other, to=to)
     other.attempts.update(started_at=timezone.now() + timedelta(minutes=5))
+    assert found() == {}
+
+
+def test_a_pace_that_is_kept_is_no_breach() -> None:
+    limit, most = settings.RATE_LIMITS["DEFAULT"], settings.RATE_LIMITS["SUBSCRIBE"]
+    calls(sound_message("QUEUED"), 2 * limit, apart=timedelta(seconds=1) / limit)
+    asked(make_site(), 2 * most, apart=timedelta(seconds=1) / most)
+    # Each site has its own tokens, and a token that was just replaced counted for itself.
+    for _ in range(2):
+        calls(sound_message("QUEUED"), limit, apart=timedelta(0))
+        asked(make_site(), most, apart=timedelta(0))
+    message = sound_message("QUEUED")
+    make_token(message.site, AccessToken.Kind.ATTENTIVE_LEGACY, "placeholder", revoked_at=timezone.now())
+    calls(message, limit + 1, apart=timedelta(milliseconds=1))
+    assert found() == {}
+
+
+def test_work_is_given_some_time_to_be_freed() -> None:
+    edit(sound_message("SENDING"), lease_until=timezone.now() - timedelta(minutes=1))
+    ImportJob.objects.create(site=make_site(), state="RUNNING", lease_until=timezone.now() - timedelta(minutes=1))
+    WebhookEvent.objects.create(site=make_site(), digest="d", body="{}")
     assert found() == {}
 
 
