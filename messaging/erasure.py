@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -86,9 +86,8 @@ def _forget_messages(site: Site, people: list[Member], phones: set[str], done: E
     theirs = Message.objects.filter(Q(member__in=people) | Q(to__in=phones), site=site)
     SendAttempt.objects.filter(message__in=theirs).exclude(answer="").update(answer="")
     theirs.filter(state__in=_STILL_OPEN).update(
-        state=Message.State.CANCELLED, reason=Code.ERASED, lease_until=None, fence=F("fence") + 1,
-        updated_at=timezone.now(),
-    )  # fmt: skip
+        state=Message.State.CANCELLED, reason=Code.ERASED, lease_until=None, updated_at=timezone.now()
+    )
     done.messages = theirs.update(to="", body="")
 
 

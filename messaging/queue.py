@@ -76,9 +76,9 @@ def give_back(messages: list[Message]) -> None:
 
 def sweep() -> int:
     """Free what dead workers left behind, and end what is too old; return how many messages changed."""
+    # A worker that was only slow finds its messages in another state, or claimed anew with a higher fence.
     lost = Message.objects.filter(lease_until__lt=Now())
-    # The fence moves on, so that a worker that was only slow writes nothing any more.
-    changed = lost.filter(state=State.CLAIMED).update(state=State.QUEUED, lease_until=None, fence=F("fence") + 1)
+    changed = lost.filter(state=State.CLAIMED).update(state=State.QUEUED, lease_until=None)
     crash_point("after_claims_freed")
     with transaction.atomic():
         rows = lost.filter(state=State.SENDING).select_for_update(skip_locked=True)
@@ -88,7 +88,7 @@ def sweep() -> int:
                 outcome=SendAttempt.Outcome.UNKNOWN, cause=Code.LEASE_LOST, ended_at=Now()
             )
             changed += Message.objects.filter(pk__in=begun).update(
-                state=State.UNKNOWN, reason=Code.LEASE_LOST, lease_until=None, fence=F("fence") + 1, updated_at=Now()
+                state=State.UNKNOWN, reason=Code.LEASE_LOST, lease_until=None, updated_at=Now()
             )
             crash_point("before_sweep_commit")
     crash_point("after_sweep")
