@@ -223,7 +223,7 @@ class _Asking:
             return 0
         emails = _emails(self.site, rows)
         for row, slot in zip(rows, reservation.slots, strict=True):
-            if _mark_requested(row):
+            if _mark_requested(row, slot):
                 self.posts[self.pool.submit(self._call, row, emails.get(row.address), slot, reservation)] = row
         return taken
 
@@ -283,9 +283,10 @@ def _pace(site: Site, endpoint: str) -> tuple[str, int]:
     return tokens.pace(tokens.token_secret(site, APP) or "", endpoint)
 
 
-def _mark_requested(row: Consent) -> bool:
-    """Commit that this person is being asked, before the request leaves; False when somebody else changed the row."""
-    is_mine = consent.step(row, State.REQUESTED, expected=[State.TO_ASK], requested_at=timezone.now())
+def _mark_requested(row: Consent, slot: float) -> bool:
+    """Commit that this person is asked at this slot, before the request leaves; False when the row is ours no more."""
+    at = timezone.now() + timedelta(seconds=max(0.0, slot - time.monotonic()))
+    is_mine = consent.step(row, State.REQUESTED, expected=[State.TO_ASK], requested_at=at)
     crash_point("after_request_commit")
     return is_mine
 

@@ -6,10 +6,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from attentive_integration import rate_limit
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent, stops, subscriptions, tokens
 from loyalty.models import AccessToken, Breaker, Consent, ConsentEvent, Member, Site
 from messaging import dispatch, invariants
+from tests.concurrency import meanwhile
 from tests.factories import make_consent, make_member, make_sign_up_source
 from tests.messaging.world import World
 
@@ -116,6 +118,24 @@ def test_an_opt_out_while_waiting_is_obeyed(world: World) -> None:
     assert state_of(member) == "UNSUBSCRIBED"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_opt_out_between_eligibility_and_asking_is_obeyed(world: World) -> None:
+    member = waiting(world)
+    world.sandbox.add_fault("/v1/subscriptions", "delay", seconds=1.5, method="GET")
+    asking = meanwhile(lambda: subscriptions.subscribe_due(world.site), seconds=0.8)
+    consent.opt_out(world.site, member.phone)
+    asking.result()
+    assert asked(world) == []
+    assert state_of(member) == "UNSUBSCRIBED"
+
+
+def test_a_vendor_that_wants_a_pause_gets_it_from_every_process(world: World) -> None:
+    waiting(world)
+    world.sandbox.add_fault("/v1/subscriptions", "status", status=429, retry_after="600", method="POST")
+    assert subscriptions.subscribe_due(world.site)["retried"] == 1
+    assert rate_limit.available(*tokens.pace(f"app-{world.company}", "SUBSCRIBE")) <= 0
+
+
 def test_the_other_site_is_not_touched(sandbox: SandboxProcess) -> None:
     ours, theirs = ready(World(sandbox)), ready(World(sandbox))
     mine, other = waiting(ours), waiting(theirs)
@@ -167,7 +187,7 @@ def test_a_pause_or_a_stop_takes_effect_at_once(world: World, monkeypatch: pytes
         lambda: Site.objects.filter(pk=world.site.pk).update(state=Site.State.PAUSED),
         lambda: stops.stop(world.site, by=None),
     ):
-        monkeypatch.setattr(subscriptions, "_mark_requested", lambda row, forbid=forbid: (mark(row), forbid())[0])
+        monkeypatch.setattr(subscriptions, "_mark_requested", lambda *row, forbid=forbid: (mark(*row), forbid())[0])
         before = len(asked(world))
         assert subscriptions.subscribe_due(world.site)["left"] > 0
         assert 0 < len(asked(world)) - before < 8
@@ -179,7 +199,7 @@ def test_a_pause_or_a_stop_takes_effect_at_once(world: World, monkeypatch: pytes
 def test_a_person_whose_slot_has_passed_is_asked_at_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     members = [waiting(world) for _ in range(8)]
     mark, slow = subscriptions._mark_requested, iter([1.4])
-    monkeypatch.setattr(subscriptions, "_mark_requested", lambda row: (mark(row), time.sleep(next(slow, 0)))[0])
+    monkeypatch.setattr(subscriptions, "_mark_requested", lambda *row: (mark(*row), time.sleep(next(slow, 0)))[0])
     counts = subscriptions.subscribe_due(world.site)
     assert sorted(asked(world)) == sorted(member.phone for member in members)
     assert (counts["requested"], counts["left"]) == (8, 0)
