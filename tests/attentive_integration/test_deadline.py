@@ -96,6 +96,23 @@ def test_a_dripped_body_after_a_200_is_a_success_without_data(serve, short_deadl
     assert time.monotonic() - started < 1.0
 
 
+def test_a_server_that_reads_slowly_does_not_stretch_the_deadline(short_deadline):
+    def sip():
+        with listener.accept()[0] as connection:
+            while connection.recv(65_536):
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=sip, daemon=True).start()
+        started = time.monotonic()
+        error = failure(
+            lambda url: call("POST", url, token=TOKEN, raw_body=b"x" * 30_000_000, side_effect=True),
+            f"http://127.0.0.1:{listener.getsockname()[1]}",
+        )
+    assert (error.kind, error.cause) == (ErrorKind.UNKNOWN, "READ_TIMEOUT")
+    assert time.monotonic() - started < 1.5
+
+
 def test_a_server_that_stops_reading_ends_at_the_deadline(short_deadline):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         started = time.monotonic()

@@ -206,6 +206,19 @@ def test_an_endless_body_is_cut_at_the_cap(serve):
     assert failure(get, server.url).cause == "BROKEN_BODY"
 
 
+def test_no_more_is_read_than_the_cap_and_the_connection_is_not_used_again(serve, short_deadline):
+    def script(request, connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n{}" + b" " * ANSWER_BYTES)
+        return not server.wait_for_stop(3)
+
+    server = serve(script, response(200, {"a": 1}))
+    started = time.monotonic()
+    assert failure(get, server.url).cause == "BROKEN_BODY"
+    assert time.monotonic() - started < 0.5, "waited for more than the cap"
+    assert get(server.url).data == {"a": 1}
+    assert server.connections == 2
+
+
 def test_a_long_list_is_read_where_the_caller_allows_it(serve):
     rows = [{"segmentId": number} for number in range(20_000)]
     server = serve(response(200, rows))

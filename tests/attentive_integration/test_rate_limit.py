@@ -2,10 +2,12 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from attentive_integration import rate_limit
 from attentive_integration.models import RateLimit
+from tests.concurrency import meanwhile
 
 pytestmark = pytest.mark.django_db
 
@@ -27,6 +29,17 @@ def test_blocks_handed_to_several_processes_keep_the_limit_in_any_sliding_second
     assert most_in_a_second(slots) <= 50
     # Everything up to the horizon is handed out, without gaps.
     assert len(slots) >= (max(slots) - min(slots)) * 50 * 0.95
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_processes_never_get_the_same_slot() -> None:
+    rate_limit.reserve("token", 10, 1)
+    with transaction.atomic():
+        ours = rate_limit.reserve("token", 10, 1)
+        other = meanwhile(lambda: rate_limit.reserve("token", 10, 1))
+    theirs = other.result()
+    assert ours is not None and theirs is not None
+    assert theirs.slots[0] - ours.slots[0] > 0.09
 
 
 def test_a_reservation_never_reaches_further_than_the_horizon() -> None:
@@ -64,7 +77,7 @@ def test_a_late_slot_is_dropped_unless_the_second_before_was_idle() -> None:
 def test_a_block_stops_the_key_and_no_other() -> None:
     rate_limit.reserve("ours", 100, 1)
     rate_limit.block("ours", 60)
-    rate_limit.block("ours", 1)
+    rate_limit.block("ours", 0)
     assert rate_limit.reserve("ours", 100, 1) is None
     assert rate_limit.reserve("theirs", 100, 1) is not None
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from attentive_integration.annex_cloud import encode_access_token
 from loyalty import consent, tokens
 from loyalty.actions import record_actions
 from loyalty.models import AccessToken, ActionType, LoyaltyAction, Member, Site
+from tests.concurrency import meanwhile
 from tests.factories import make_member, make_phone, make_site, make_token
 
 pytestmark = pytest.mark.django_db
@@ -69,6 +71,18 @@ def test_an_action_makes_its_member_and_its_type_and_is_recorded_once() -> None:
     )  # fmt: skip
     assert ActionType.objects.get().code == "109"
     assert consent.state_of(site, member.phone) == "UNKNOWN"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("points", "status"), [(120, "accepted"), (121, "conflict")])
+def test_two_requests_at_the_same_moment_record_one_action(points: int, status: str) -> None:
+    site, _ = make_client_site()
+    with transaction.atomic():
+        assert record_actions(site, [action()])[0].status == "accepted"
+        other = meanwhile(lambda: record_actions(site, [action(points=points)]))
+    # The second may come in time to see the first, and calls the same action a duplicate then.
+    assert other.result()[0].status.replace("duplicate", "accepted") == status
+    assert LoyaltyAction.objects.get().points == 120
 
 
 def test_the_same_activity_at_two_sites_is_two_actions() -> None:

@@ -6,7 +6,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +14,7 @@ from hypothesis.extra.django import TestCase
 
 from loyalty import consent
 from loyalty.models import Consent, ConsentEvent, Site
+from tests.concurrency import meanwhile
 from tests.factories import make_site, make_user
 
 pytestmark = pytest.mark.django_db
@@ -97,6 +98,36 @@ def test_asking_moves_only_forward() -> None:
         assert hear(site, state, None, source=Source.SUBSCRIBE_CALL) == state
     for state in (State.TO_ASK, State.REQUESTED, State.UNKNOWN):
         assert hear(site, state, None, source=Source.SUBSCRIBE_CALL) == IN
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_facts_at_the_same_moment_are_heard_one_after_the_other() -> None:
+    site = make_site()
+    consent.mark_to_ask(site, [PHONE])
+    with transaction.atomic():
+        hear(site, IN, 2)
+        older = meanwhile(lambda: hear(site, OUT, 1))
+    assert older.result() == consent.state_of(site, PHONE) == IN
+
+
+def test_a_step_needs_the_claim_and_the_state_that_it_starts_from() -> None:
+    site = make_site()
+    consent.mark_to_ask(site, [PHONE])
+    lost = Consent.objects.get()
+    Consent.objects.update(fence=lost.fence + 1)
+    assert not consent.step(lost, State.REQUESTED, expected=[State.TO_ASK])
+    claimed = Consent.objects.get()
+    consent.opt_out(site, PHONE)
+    assert not consent.step(claimed, State.REQUESTED, expected=[State.TO_ASK])
+    assert consent.state_of(site, PHONE) == OUT
+
+
+def test_an_address_has_one_row_at_a_site() -> None:
+    row = Consent.objects.create(site=make_site(), address=PHONE)
+    Consent.objects.create(site=make_site(), address=PHONE)
+    Consent.objects.create(site=row.site, address=PHONE, channel="EMAIL")
+    with pytest.raises(IntegrityError):
+        Consent.objects.create(site=row.site, address=PHONE)
 
 
 def test_a_local_opt_out_wins_over_a_clock_that_runs_ahead() -> None:

@@ -39,6 +39,7 @@ def test_roles_on_two_sites_do_not_add_up() -> None:
     assert not can(user, ours, Right.USERS)
     assert can(user, theirs, Right.USERS)
     assert list(sites_where(user, Right.USERS)) == [theirs]
+    assert list(sites_where(user, Right.USERS)) == [theirs]
     assert set(sites_where(user, Right.VIEW)) == {ours, theirs}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent
@@ -15,6 +16,7 @@ from messaging import decisions, invariants
 from messaging.acceptance_ledger import compare
 from messaging.dispatch import send_due
 from messaging.models import Message, SendAttempt
+from tests.concurrency import meanwhile
 from tests.factories import make_member, make_message, make_user
 
 from .world import World
@@ -83,6 +85,16 @@ def test_an_order_to_send_again_stands_over_a_retry(world: World, somebody: User
     assert state_of(message) == ("ACCEPTED", "")
     assert set(message.attempts.filter(number__gt=1).values_list("resent_by", flat=True)) == {somebody.pk}
     assert_sound(world)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_clicks_at_the_same_moment_are_one_order(world: World, somebody: User) -> None:
+    message = unknown_message(world)
+    with transaction.atomic():
+        assert decisions.send_again([message], by=somebody) == 1
+        other = meanwhile(lambda: decisions.send_again([message], by=somebody))
+    assert other.result() == 0
+    assert AuditEntry.objects.filter(event="message.sent_again").count() == 1
 
 
 def test_sending_again_obeys_an_opt_out(world: World, somebody: User) -> None:

@@ -1,18 +1,15 @@
-import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from attentive_integration import rate_limit
 from attentive_integration.attentive import AttentiveClient
 from attentive_integration.sandbox.process import SandboxProcess
-from loyalty import breakers, consent, stops, tokens
+from loyalty import breakers, stops, tokens
 from loyalty.models import AccessToken, Breaker, Consent, Site
-from messaging import last_look, outcomes, queue
+from messaging import outcomes, queue
 from messaging.dispatch import send_due
 from messaging.models import Campaign, Message, SendAttempt
 from messaging.reasons import Code
@@ -52,7 +49,8 @@ def test_an_action_becomes_one_text_however_often_the_tick_runs(world: World) ->
     assert message.sent_at is not None
     attempt = SendAttempt.objects.get()
     assert (attempt.outcome, attempt.http_status, attempt.number) == ("ACCEPTED", 200, 1)
-    assert attempt.ended_at is not None and attempt.ended_at >= attempt.started_at
+    assert attempt.called_at is not None and attempt.ended_at is not None
+    assert attempt.started_at <= attempt.called_at <= attempt.ended_at
 
 
 def test_sites_are_sent_with_their_own_tokens(sandbox: SandboxProcess) -> None:
@@ -157,39 +155,24 @@ def test_consent_at_another_site_is_no_consent(sandbox: SandboxProcess) -> None:
     assert state_of(message) == ("SKIPPED", "NOT_SUBSCRIBED")
 
 
-def test_a_stop_between_claim_and_call_is_obeyed(world: World) -> None:
-    ada = world.subscriber()
-    message = make_message(ada)
-    claimed = queue.claim(world.site, 10)
-    consent.opt_out(world.site, ada.phone)
-    assert last_look.begin(world.site.pk, claimed) == []
-    assert state_of(message) == ("SKIPPED", "OPTED_OUT")
+def test_a_text_whose_slot_has_passed_waits_for_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_message(world.subscriber())
+    is_late, at_first = rate_limit.Reservation.is_late, iter([True])
+    monkeypatch.setattr(
+        rate_limit.Reservation, "is_late", lambda self, slot: next(at_first, False) or is_late(self, slot)
+    )
+    send_due(seconds=10)
+    attempts = list(SendAttempt.objects.order_by("number"))
+    assert (attempts[0].outcome, attempts[0].cause, attempts[0].called_at) == ("RETRY", "LATE_SLOT", None)
+    assert (attempts[-1].outcome, attempts[-1].cause) == ("ACCEPTED", "")
+    assert len(world.texts()) == 1
 
 
-def test_a_claim_that_died_is_due_again_and_a_call_that_died_is_unknown(world: World) -> None:
-    dead_claim, dead_call = make_message(world.subscriber()), make_message(world.subscriber())
-    (claimed,) = [m for m in queue.claim(world.site, 10) if m.pk == dead_call.pk]
-    assert [m.pk for m in last_look.begin(world.site.pk, [claimed])] == [dead_call.pk]
-    assert queue.sweep() == 0
-    Message.objects.update(lease_until=Now() - timedelta(seconds=1))
-    queue.sweep()
-    assert state_of(dead_claim) == ("QUEUED", "")
-    assert state_of(dead_call) == ("UNKNOWN", "LEASE_LOST")
-    assert SendAttempt.objects.get().outcome == "UNKNOWN"
-    # The worker was only slow: what it brings now comes too late, and is not written.
-    outcomes.record([outcomes.Call(claimed, timezone.now())])
-    assert state_of(dead_call) == ("UNKNOWN", "LEASE_LOST")
-
-
-def test_whoever_lost_the_lease_does_not_begin(world: World) -> None:
-    message = make_message(world.subscriber())
-    slow = queue.claim(world.site, 10)
-    Message.objects.update(lease_until=Now() - timedelta(seconds=1))
-    queue.sweep()
-    (other,) = queue.claim(world.site, 10)
-    assert last_look.begin(world.site.pk, slow) == []
-    assert [m.pk for m in last_look.begin(world.site.pk, [other])] == [message.pk]
-    assert SendAttempt.objects.count() == 1
+def test_a_vendor_that_wants_a_pause_gets_it_from_every_process(world: World) -> None:
+    make_message(world.subscriber())
+    world.sandbox.add_fault("/1/messages", "status", status=429, retry_after="600")
+    send_due(seconds=5)
+    assert rate_limit.available(*tokens.pace(f"legacy-{world.company}")) <= 0
 
 
 def test_test_mode_texts_guests_only(sandbox: SandboxProcess) -> None:
@@ -469,25 +452,3 @@ def test_a_call_that_breaks_off_in_our_own_code_leaves_its_outcome_open(
 def test_consent_states_that_allow_a_text_are_one(world: World) -> None:
     """SUBSCRIBED alone may be texted; a new state must be thought through here."""
     assert len(Consent.State.values) == 7
-
-
-@pytest.mark.django_db(transaction=True)
-def test_an_opt_out_waits_for_a_look_under_way_and_a_look_for_an_opt_out(world: World) -> None:
-    """Either the call begins before the opt-out stands, or it does not begin."""
-    ada = world.subscriber()
-    message = make_message(ada)
-    claimed = queue.claim(world.site, 10)
-
-    def opt_out() -> None:
-        consent.opt_out(world.site, ada.phone)
-        connection.close()
-
-    waiting = threading.Thread(target=opt_out)
-    with transaction.atomic():
-        consent.lock_states(world.site.pk, [ada.phone])
-        waiting.start()
-        waiting.join(timeout=1)
-        assert waiting.is_alive(), "the opt-out did not wait"
-    waiting.join(timeout=20)
-    assert last_look.begin(world.site.pk, claimed) == []
-    assert state_of(message) == ("SKIPPED", "OPTED_OUT")

@@ -1,64 +1,30 @@
 """Each invariant counts its own violations, and a database that was filled by the product has none."""
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
-from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from attentive_integration.phones import masked
-from loyalty import audit, consent
-from loyalty.models import AccessToken, Consent, ConsentEvent, ExportJob, ImportJob, LoyaltyAction, SegmentMember
+from loyalty import consent
+from loyalty.models import AccessToken, Consent, ConsentEvent, ExportJob, ImportJob, SegmentMember
 from loyalty.models.segments import Segment
 from messaging import invariants
-from messaging.acceptance_ledger import compare
 from messaging.models import CampaignVersion, Message, SendAttempt, WebhookEvent
 from tests.factories import (
     make_action,
     make_action_type,
     make_campaign,
     make_member,
-    make_message,
     make_site,
     make_token,
     make_user,
 )
+from tests.messaging.sound_rows import attempt, edit, sound_message
 
 pytestmark = pytest.mark.django_db
-
-
-def sound_message(state: str = "ACCEPTED", outcome: str = "", site: Any = None, **fields: Any) -> Message:
-    """A message as the engine leaves it: its action processed, its person subscribed, its attempt written down."""
-    member = make_member(site or make_site())
-    now = timezone.now()
-    consent.hear(
-        member.site, channel="TEXT", address=member.phone, state="SUBSCRIBED", source="WEBHOOK",
-        event_at=now - timedelta(days=1),
-    )  # fmt: skip
-    action = make_action(member, processed_at=now, outcome=LoyaltyAction.Outcome.MATCHED)
-    outcome = outcome or {"SENDING": "OPEN", "ACCEPTED": "ACCEPTED", "UNKNOWN": "UNKNOWN"}.get(state, "")
-    lease = now + timedelta(minutes=1) if state in ("SENDING", "CLAIMED") else None
-    message = make_message(
-        member, make_campaign(member.site, action_type=action.action_type), action=action, state=state,
-        attempt_count=1 if outcome else 0, lease_until=lease, **fields,
-    )  # fmt: skip
-    if outcome:
-        attempt(message, outcome=outcome)
-    return message
-
-
-def attempt(message: Message, number: int = 1, **fields: Any) -> SendAttempt:
-    return SendAttempt.objects.create(**{"message": message, "number": number, "fence": number, **fields})
-
-
-def edit(row: Any, **fields: Any) -> None:
-    """Change a row behind the product's back."""
-    type(row).objects.filter(pk=row.pk).update(**fields)
 
 
 def found() -> dict[str, int]:
@@ -467,115 +433,3 @@ def test_work_is_given_some_time_to_be_freed() -> None:
     ImportJob.objects.create(site=make_site(), state="RUNNING", lease_until=timezone.now() - timedelta(minutes=1))
     WebhookEvent.objects.create(site=make_site(), digest="d", body="{}")
     assert found() == {}
-
-
-# --- The ledger -------------------------------------------------------------------------------------------------------
-
-
-def line(message: Message, **fields: Any) -> str:
-    return json.dumps({"kind": "MESSAGE", "to": message.to, "body": message.body, **fields})
-
-
-def compared(tmp_path: Path, *lines: str) -> tuple[int, int, dict[str, dict[str, int]]]:
-    path = tmp_path / "ledger.jsonl"
-    path.write_text("".join(f"{text}\n" for text in lines))
-    result = compare(path)
-    return result.texts, result.unread, {key: names for key, names in result.violations.items() if names}
-
-
-def test_a_ledger_that_agrees(tmp_path: Path) -> None:
-    accepted, unknown, sending = sound_message(), sound_message("UNKNOWN"), sound_message("SENDING")
-    sound_message("UNKNOWN")
-    sound_message("QUEUED")
-    lines = [
-        line(accepted),
-        line(unknown, to=unknown.to.removeprefix("+1"), phone=unknown.to),
-        json.dumps({"path": "/1/messages", "status": 200, "body": {"to": sending.to, "body": sending.body}}),
-        json.dumps({"kind": "SUBSCRIBE", "phone": accepted.to, "body": "none"}),
-        json.dumps({"to": accepted.to, "body": accepted.body, "status": 429}),
-        "",
-        '{"kind": "MESSAGE", "to": "+1770',
-    ]
-    assert compared(tmp_path, *lines) == (3, 1, {})
-    assert compared(tmp_path, line(accepted, body=f"Harbor Goods: {accepted.body}"), *lines[1:]) == (3, 1, {})
-
-
-def test_a_text_accepted_twice_for_one_attempt(tmp_path: Path) -> None:
-    message = sound_message()
-    expected = {"I2": {"texts accepted more often than attempts allow": 2}}
-    assert compared(tmp_path, *[line(message)] * 3) == (3, 0, expected)
-    attempt(message, 2, outcome="ACCEPTED", resent_by=make_user(message.site))
-    attempt(message, 3, outcome="UNKNOWN", resent_by=make_user(message.site))
-    assert compared(tmp_path, *[line(message)] * 3) == (3, 0, {})
-
-
-def test_a_test_text_of_an_activation_is_no_message(tmp_path: Path) -> None:
-    message = sound_message()
-    test_text = json.dumps({"kind": "MESSAGE", "to": message.to, "body": "Test from Loyalty SMS"})
-    assert compared(tmp_path, line(message), test_text)[2] == {"I4": {"accepted texts of which no message says so": 1}}
-    audit.record("site.test_text", site=message.site, target=masked(message.to), new={"body": "Test from Loyalty SMS"})
-    assert compared(tmp_path, line(message), test_text) == (1, 0, {})
-
-
-def test_an_accepted_message_without_a_line(tmp_path: Path) -> None:
-    sound_message()
-    sound_message(reason="RESOLVED_AS_SENT")
-    event = sound_message(body="")
-    edit(event.campaign, route="EVENT")
-    assert compared(tmp_path) == (0, 0, {"I1": {"accepted messages without a line in the ledger": 1}})
-
-
-@pytest.mark.parametrize("state", ["REFUSED", "QUEUED", "SKIPPED"])
-def test_an_accepted_text_that_no_message_owns_up_to(tmp_path: Path, state: str) -> None:
-    message = sound_message(state)
-    found = compared(tmp_path, line(message))[2]
-    assert found["I4"] == {"accepted texts of which no message says so": 1}
-    assert compared(tmp_path, line(message, body="Another text"))[2]["I4"] == found["I4"]
-
-
-def test_tests_to_guests_and_erased_people_are_no_breach(tmp_path: Path) -> None:
-    site = make_site(guest_phones=["+17705550101"])
-    consent.erase(make_site(), "+17705550102")
-    consent.erase(site, "+17705550102")
-    lines = [json.dumps({"to": f"+1770555010{number}", "body": "Test"}) for number in (1, 2, 3)]
-    assert compared(tmp_path, *lines)[2] == {"I4": {"accepted texts of which no message says so": 1}}
-
-
-# --- The command ------------------------------------------------------------------------------------------------------
-
-
-def run(capsys: Any, *arguments: str) -> tuple[int, str, str]:
-    code = 0
-    try:
-        call_command("verify_invariants", *arguments)
-    except SystemExit as end:
-        code = int(end.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def test_the_command_prints_one_object(capsys: Any, tmp_path: Path) -> None:
-    message = sound_message()
-    ledger = tmp_path / "ledger.jsonl"
-    ledger.write_text(line(message) + "\n")
-    code, out, err = run(capsys, "--ledger", str(ledger), "--json")
-    result = json.loads(out.splitlines()[-1])
-    keys = [f"I{number}" for number in range(1, 13)]
-    assert (code, err) == (0, "")
-    assert [result[key] for key in keys] == [0] * 12
-    assert result["violations"] == dict.fromkeys(keys, 0)
-    assert result["states"]["ACCEPTED"] == 1
-    assert result["ledger"] == {"texts": 1, "unread": 0}
-
-
-def test_the_command_fails_on_a_violation(capsys: Any, tmp_path: Path) -> None:
-    accepted_and_due()
-    code, out, err = run(capsys, "--json")
-    assert (code, json.loads(out)["I2"]) == (1, 1)
-    assert err.strip().endswith("found.")
-    code, out, _ = run(capsys)
-    assert code == 1
-    assert "messages that were accepted and are called not sent: 1" in out
-    assert "QUEUED 1" in out
-    with pytest.raises(CommandError, match=r"cannot be read: .*\."):
-        call_command("verify_invariants", "--ledger", str(tmp_path / "missing"))

@@ -2,11 +2,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from loyalty.models import LoyaltyAction, Segment, Site
 from messaging.models import Campaign, Message
 from messaging.triggers import match_actions
+from tests.concurrency import meanwhile
 from tests.factories import make_action, make_action_type, make_campaign, make_member, make_site
 
 pytestmark = pytest.mark.django_db
@@ -43,6 +45,15 @@ def test_each_matching_campaign_makes_one_message_and_other_sites_none() -> None
         (ours, action, action.member.phone, second.version),
     ]
     assert match_actions() == 0
+
+
+def test_a_campaign_never_speaks_of_an_action_at_another_site() -> None:
+    """Not even when it was given that site's kind of action."""
+    ours, theirs = make_member(make_site()), make_member(make_site())
+    action = make_action(ours)
+    make_action(theirs)
+    make_campaign(theirs.site, action_type=action.action_type)
+    assert outcome_of(action) == "NO_CAMPAIGN"
 
 
 @pytest.mark.parametrize(
@@ -159,3 +170,13 @@ def test_an_action_that_is_matched_again_makes_no_second_message() -> None:
     LoyaltyAction.objects.update(processed_at=None, outcome="")
     match_actions()
     assert Message.objects.filter(campaign=campaign, action=action).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_processes_never_match_the_same_action() -> None:
+    member = make_member(make_site())
+    make_action(member, action_type=make_campaign(member.site).action_type)
+    with transaction.atomic():
+        assert match_actions() == 1
+        other = meanwhile(match_actions)
+    assert other.result() == 0

@@ -11,7 +11,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -20,6 +20,7 @@ from loyalty import consent, reconciliation
 from loyalty.models import AccessToken, Consent, ConsentEvent, Member, Site
 from messaging.models import Message, SendAttempt, WebhookEvent
 from messaging.webhooks import process_webhooks
+from tests.concurrency import meanwhile
 from tests.factories import make_campaign, make_member, make_message, make_sign_up_source, make_site, make_token
 
 pytestmark = pytest.mark.django_db
@@ -352,6 +353,18 @@ def test_each_event_confirms_one_text_the_earliest_first(site: Site) -> None:
     post(site, sent(number=2))
     process_webhooks()
     assert standing(later) == ("ACCEPTED", True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_never_confirm_the_same_text(site: Site) -> None:
+    messages = [sent_message(site, "ACCEPTED", minutes=number) for number in (1, 2)]
+    for number in (1, 2):
+        post(site, sent(number=number))
+    with transaction.atomic():
+        assert process_webhooks(limit=1) == 1
+        other = meanwhile(lambda: process_webhooks(limit=1))
+    assert other.result() == 1
+    assert [standing(message) for message in messages] == [("ACCEPTED", True)] * 2
 
 
 def test_another_text_phone_or_site_confirms_nothing(site: Site) -> None:

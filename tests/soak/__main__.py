@@ -1,6 +1,7 @@
-"""`make soak`: proves the sending engine with real processes that are killed, frozen and cut off.
+"""`make soak`: proves the sending engine with real processes that are killed, frozen and cut off, and the tests
+themselves by taking away one guard after the other.
 
-python -m tests.soak                      crashes on both databases, then the storm
+python -m tests.soak                      crashes on both databases, then the storm, then the mutations
 python -m tests.soak crashes [--database sqlite|postgresql|given] [--only TEXT] [--subset] [--json]
 python -m tests.soak storm [--minutes 5] [--seed N]
 python -m tests.soak mutations [--only TEXT]
@@ -21,6 +22,7 @@ from attentive_integration.embedded_broker import EmbeddedBroker
 from tests.installation import Installation
 from tests.postgres import PostgresCluster
 from tests.soak.crash_cases import CASES, SUBSET, Case
+from tests.soak.mutations import mutations
 
 
 def crashes(options: argparse.Namespace) -> int:
@@ -90,8 +92,8 @@ def storm(options: argparse.Namespace) -> int:
 
 
 def everything(options: argparse.Namespace) -> int:
-    """Run the crash matrix and then a storm."""
-    return crashes(options) | storm(options)
+    """Run the crash matrix, then a storm, then the mutations."""
+    return crashes(options) | storm(options) | mutations(options)
 
 
 def main() -> int:
@@ -111,6 +113,9 @@ def main() -> int:
     part.add_argument("--actions", type=int, default=10_000, help="how many actions are posted meanwhile (10,000)")
     part.add_argument("--seed", type=int, help="the chance of another storm again")
     part.set_defaults(run=storm)
+    part = parts.add_parser("mutations", help="remove one guard after the other, and see a test fail")
+    part.add_argument("--only", default="", metavar="TEXT", help="guards that have this text in their file or name")
+    part.set_defaults(run=mutations)
     options = parser.parse_args()
     os.environ.setdefault("SECRET_KEY", "for-tests-only-" * 4)
     os.environ.setdefault("FIELD_ENCRYPTION_KEYS", "A" * 43 + "=")

@@ -155,6 +155,18 @@ def test_home_counts_only_the_users_sites() -> None:
     assert "state=REFUSED" in html and "reason=UNMATCHED" in html
 
 
+def test_home_tells_nothing_of_other_tenants_troubles() -> None:
+    theirs, now = make_site(client_name="Somebody Else", checks={"ATTENTIVE_APP": {"state": "FAILED"}}), timezone.now()
+    Breaker.objects.create(site=theirs, token_kind="ATTENTIVE_LEGACY", opened_at=now, sentence="Refused (403).")
+    make_message(make_member(theirs), state="UNKNOWN")
+    make_message(make_member(theirs), state="QUEUED", due_at=now - timedelta(minutes=20))
+    ImportJob.objects.create(site=theirs, state="RUNNING", file_name="running.csv", lease_until=now)
+    ImportJob.objects.create(site=theirs, state="COMPLETE", file_name="ended.csv", rejected=3, ended_at=now)
+    html = browser(make_user(make_site())).get("/admin/").content.decode()
+    for words in ("Somebody Else", "running.csv", "ended.csv", "it is not known", "nav-badge"):
+        assert words not in html, words
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_home_system_and_search_ask_few_queries(count: int) -> None:
     sites = [make_site() for _ in range(count)]

@@ -142,6 +142,15 @@ def test_support_may_not_export(site: Site, segment: Segment) -> None:
         assert client.post(page(job, "action", action)).status_code == 403
 
 
+def test_a_new_export_offers_only_sites_that_one_may_export() -> None:
+    mine, looked_at, _ = (make_site(client_name=name) for name in ("Mine Inc", "Looked At", "Other Ltd"))
+    user = make_user(mine)
+    SiteMembership.objects.create(user=user, site=looked_at, role=Role.SUPPORT)
+    text = text_of(browser(user).get(f"{LIST}add/"))
+    assert "Mine Inc" in text
+    assert "Looked At" not in text and "Other Ltd" not in text
+
+
 def test_more_rows_than_attentive_takes_come_with_a_warning(segment: Segment, client: Client) -> None:
     job = finished(segment)
     part = {"name": "a.csv", "rows": 500_000, "bytes": 7_000_000, "sha256": "0" * 64}

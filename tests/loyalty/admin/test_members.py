@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent, imports
-from loyalty.models import AccessToken, AuditEntry, Consent, Member, Site, SiteMembership
+from loyalty.models import AccessToken, AuditEntry, Consent, ImportJob, Member, Site, SiteMembership
 from tests.factories import make_action, make_campaign, make_member, make_message, make_site, make_token, make_user
 
 from .pages import MOST_QUERIES, browser, queries_of, text_of
@@ -95,6 +95,14 @@ def test_the_tier_filter_knows_the_chosen_sites_tiers(site: Site, other: Site) -
     assert "Platinum" not in client.get(LIST, {"site": site.site_id}).content.decode()
     text = text_of(client.get(LIST, {"site": site.site_id, "tier": "Gold"}))
     assert "Rich" in text and "Modest" not in text
+
+
+def test_the_import_filter_names_no_file_of_another_tenant(site: Site, other: Site) -> None:
+    client = browser(make_user(site))
+    for of, name in ((site, "ours.csv"), (other, "theirs.csv")):
+        job = ImportJob.objects.create(site=of, file_name=name)
+        make_member(site, created_by_import=job)
+        assert (name in client.get(LIST, {"import": job.pk}).content.decode()) == (of == site)
 
 
 def test_queries_do_not_grow_with_the_rows(site: Site) -> None:

@@ -193,6 +193,16 @@ def test_a_worker_that_lost_its_lease_writes_nothing_any_more(
     assert [path.name for path in stored_files(tmp_path)] == [Path(str(job.file.name)).name]
 
 
+def test_a_worker_that_lost_its_lease_leaves_the_job_to_the_one_that_has_it(segment: Segment, tmp_path: Path) -> None:
+    def slow(mine: ExportJob, folder: Path, progress: Any) -> dict[str, Any]:
+        # Meanwhile another worker has claimed the job, and is still at it.
+        ExportJob.objects.filter(pk=mine.pk).update(fence=mine.fence + 1)
+        return write_segment(segment, folder, "sftp")
+
+    job = run_export(start(segment), slow)
+    assert (job.state, bool(job.file), stored_files(tmp_path)) == (State.RUNNING, False, [])
+
+
 def test_the_job_of_a_dead_worker_is_begun_again(segment: Segment, tmp_path: Path) -> None:
     job = start(segment)
     now = timezone.now()

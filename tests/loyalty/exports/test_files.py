@@ -45,6 +45,21 @@ def test_nothing_is_seen_before_it_is_whole(tmp_path: Path) -> None:
     assert [(entry["rows"], entry["bytes"]) for entry in manifest["files"]] == [(2, 6), (1, 4)]
 
 
+def test_while_files_are_replaced_no_manifest_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(row: bytes) -> None:
+        with publication(tmp_path, lambda part: f"part{part}.csv") as target:
+            target.parts.add([row])
+            target.show({}, lambda path: False)
+
+    export(b"1\n")
+    manifest, replace, listed = tmp_path / "manifest.json", os.replace, []
+    assert manifest.exists()
+    monkeypatch.setattr(os, "replace", lambda *paths: (listed.append(manifest.exists()), replace(*paths)))
+    export(b"2\n")
+    assert listed == [False, False]
+    assert manifest.exists()
+
+
 def test_whatever_goes_wrong_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), publication(tmp_path / "new", str) as target:
         target.parts.add([b"1\n"])

@@ -1,8 +1,11 @@
 import io
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from loyalty import imports
+from loyalty.imports import rows, run
 from loyalty.imports.rows import ImportRefused
 from loyalty.imports.steps import (
     LOOKED_AT,
@@ -109,6 +112,47 @@ def test_a_cancelled_import_goes_on(site: Site) -> None:
     assert imports.run_import(job).state == State.CANCELLED and not Member.objects.exists()
     ask_again(job)
     assert imports.run_import(job).state == State.COMPLETE and Member.objects.count() == 1
+
+
+def test_an_import_whose_worker_died_goes_on_after_its_last_slice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Died(BaseException):
+        """The worker is gone, and can say nothing any more."""
+
+    def die(point: str) -> None:
+        if point == "after_slice_commit":
+            raise Died
+
+    monkeypatch.setattr(rows, "_SLICE_BYTES", 1)
+    job = checked(site, b"phone\n7705550101\n7705550102\n7705550103\n")
+    ask_import(job, {})
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "crash_point", die)
+        with pytest.raises(Died):
+            imports.run_import(job)
+    assert Member.objects.count() == 1
+    ImportJob.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    job = imports.run_import(ImportJob.objects.get(pk=job.pk))
+    assert (job.state, job.read, job.created, job.duplicate) == (State.COMPLETE, 3, 3, 0)
+
+
+def test_whoever_lost_an_import_writes_nothing(site: Site) -> None:
+    job = ImportJob.objects.create(site=site, phase=Phase.IMPORT, state=State.RUNNING, fence=1)
+    assert run.locked(job) == job
+    ImportJob.objects.update(fence=2)
+    with pytest.raises(run.LeaseLost):
+        run.locked(job)
+
+
+def test_two_imports_of_one_site_do_not_overlap(site: Site) -> None:
+    elsewhere = {"lease_until": timezone.now() + timedelta(minutes=1), "checkpoint": {"owner": "elsewhere:1"}}
+    ImportJob.objects.create(site=make_site(), phase=Phase.IMPORT, state=State.RUNNING, **elsewhere)
+    other = ImportJob.objects.create(site=site, phase=Phase.IMPORT, state=State.RUNNING, **elsewhere)
+    job = checked(site)
+    ask_import(job, {})
+    assert imports.run_import(job).state == State.PENDING
+    assert not Member.objects.exists()
+    ImportJob.objects.filter(pk=other.pk).update(state=State.COMPLETE)
+    assert imports.run_import(job).state == State.COMPLETE
 
 
 def test_the_same_file_is_known_again_on_the_same_site_only(site: Site) -> None:
