@@ -208,8 +208,8 @@ MUTATIONS = (
     ),
     Mutation(
         "the same activity again is a duplicate", "loyalty/actions.py",
-        "        fresh = _without_known(site, list(first_of.values()), results)\n",
-        "        fresh = list(first_of.values())\n",
+        "    fresh = _without_known(site, [replace(item) for item in items], results)\n",
+        "    fresh = [replace(item) for item in items]\n",
         _API + "test_an_action_makes_its_member_and_its_type_and_is_recorded_once",
     ),
     Mutation(
