@@ -68,8 +68,8 @@ def reserve(key: str, limit: int, count: int, *, lead: float = 0.0) -> Reservati
         row.save(update_fields=["next_slot_at"])
         crash_point("before_slots_commit")
     crash_point("after_slots_commit")
-    # Nobody used the second before: a call that starts late then crowds nobody.
-    idle = min(1.0, max(0.0, (now - free).total_seconds()))
+    # After an idle second a block that fits into the share which is left free may start late: it crowds nobody.
+    idle = min(1.0, max(0.0, (now - free).total_seconds())) if taken <= limit * (1 - _SHARE) else 0.0
     return Reservation([read_at + ahead + number * spacing for number in range(taken)], _TOLERANCE + idle)
 
 

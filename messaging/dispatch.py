@@ -33,7 +33,7 @@ _THREADS = 160
 _FIRST_WINDOW, _LEAST_WINDOW, _WIDEST_WINDOW = 16, 4, 64
 _FAST_MS, _SLOW_MS = 1_000, 3_000
 # From the reservation of a slot to the first byte (seconds): the time of the last look.
-_LEAD = 0.04
+_LEAD = 0.06
 # How often leases, holds and breakers are looked after, and the list of sites is read again (seconds).
 _SWEEP_SECONDS = 2.0
 # A site whose limit is reached is not asked again before so many seconds.

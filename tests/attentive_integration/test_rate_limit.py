@@ -59,13 +59,16 @@ def test_items_are_paced_evenly() -> None:
     assert moments[-1] - moments[0] >= 29 / 20
 
 
-def test_a_late_slot_is_dropped_unless_the_second_before_was_idle() -> None:
-    fresh = rate_limit.reserve("token", 100, 5)
+def test_a_late_slot_is_dropped_unless_the_second_before_was_idle_and_the_block_is_small() -> None:
+    fresh = rate_limit.reserve("token", 100, 2)
     assert fresh is not None
-    close = rate_limit.reserve("token", 100, 5)
+    close = rate_limit.reserve("token", 100, 2)
     assert close is not None
+    crowd = rate_limit.reserve("another token", 100, 20)
+    assert crowd is not None
     time.sleep(0.3)
     assert close.is_late(close.slots[0])
+    assert crowd.is_late(crowd.slots[0])
     assert not fresh.is_late(fresh.slots[0])
     RateLimit.objects.update(next_slot_at=timezone.now() - timedelta(seconds=5))
     idle = rate_limit.reserve("token", 100, 1)

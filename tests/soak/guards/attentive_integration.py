@@ -110,7 +110,7 @@ MUTATIONS = (
     Mutation(
         "slots that are too late are dropped", "attentive_integration/rate_limit.py",
         "return time.monotonic() > slot + self.tolerance", "return False",
-        _PACE + "test_a_late_slot_is_dropped_unless_the_second_before_was_idle",
+        _PACE + "test_a_late_slot_is_dropped_unless_the_second_before_was_idle_and_the_block_is_small",
     ),
     Mutation(
         "a frozen process begins no call, where no pace is kept either", "attentive_integration/rate_limit.py",

@@ -213,6 +213,11 @@ MUTATIONS = (
         _API + "test_an_action_makes_its_member_and_its_type_and_is_recorded_once",
     ),
     Mutation(
+        "a repeated transaction is alone with its site", "loyalty/retrying.py",
+        "    if alone:", "    if False:",
+        "tests/loyalty/test_retrying.py::test_an_import_ends_while_others_keep_adding_its_people", postgresql=True,
+    ),
+    Mutation(
         "one action for each activity of a site", "loyalty/models/actions.py",
         'fields=["site", "activity_id"]', 'fields=["id", "activity_id"]',
         _API + "test_two_requests_at_the_same_moment_record_one_action", postgresql=True,

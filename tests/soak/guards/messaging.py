@@ -16,6 +16,16 @@ _PAGES = "tests/messaging/admin/test_pages.py::"
 MUTATIONS = (
     # --- One message for each action and campaign ---------------------------------------------------------------------
     Mutation(
+        "slots are for those who may be texted", "messaging/dispatch.py",
+        "        if lane.sifts:\n", "        if False:\n",
+        _DISPATCH + "test_slots_are_not_spent_on_people_who_may_not_be_texted",
+    ),
+    Mutation(
+        "a fault of our own leaves a call's outcome open", "messaging/dispatch.py",
+        "except Exception as fault:", "except KeyError as fault:",
+        _DISPATCH + "test_a_call_that_breaks_off_in_our_own_code_leaves_its_outcome_open",
+    ),
+    Mutation(
         "one message for each campaign and action", "messaging/models.py",
         'fields=["campaign", "action"]', 'fields=["id", "action"]',
         _TRIGGERS + "test_an_action_that_is_matched_again_makes_no_second_message",
