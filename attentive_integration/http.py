@@ -49,11 +49,18 @@ class ErrorKind(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """What one condition means: for a call with a side effect, for one that may be repeated, and in words."""
+    """What one condition means: for a call with a side effect, for one that may be repeated, and in words.
+
+    `when_repeatable` are the words for a call that may be repeated, where they are others.
+    """
 
     side_effect: ErrorKind
     repeatable: ErrorKind
     sentence: str
+    when_repeatable: str = ""
+
+    def words(self, *, side_effect: bool) -> str:
+        return self.sentence if side_effect else self.when_repeatable or self.sentence
 
 
 _RETRY, _REFUSED, _CREDENTIALS, _UNKNOWN = ErrorKind
@@ -64,6 +71,9 @@ _UNREACHABLE = gettext_noop(
 _LEFT_OPEN = gettext_noop(
     "It is not known whether %(vendor)s carried this out: the request was taken, but no proper answer came "
     "(%(cause)s). Look before repeating it, because a repeat may reach the person twice."
+)
+_UNANSWERED = gettext_noop(
+    "%(vendor)s gave no proper answer (%(cause)s). Asking changes nothing there, so simply try again in a minute."
 )
 _WRONG_ADDRESS = gettext_noop(
     "%(vendor)s knows no such address (%(cause)s). Check the API address of this server and the message path of the "
@@ -87,10 +97,10 @@ RULES: dict[str, Rule] = {
         gettext_noop("The token for %(vendor)s has a space, a line break or a foreign letter in it. Copy it again."),
     ),
     # After it: the request may have been read.
-    "READ_TIMEOUT": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN),
-    "RESET": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN),
-    "DISCONNECTED": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN),
-    "BROKEN_ANSWER": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN),
+    "READ_TIMEOUT": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN, _UNANSWERED),
+    "RESET": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN, _UNANSWERED),
+    "DISCONNECTED": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN, _UNANSWERED),
+    "BROKEN_ANSWER": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN, _UNANSWERED),
     # Answered 2xx, but the body is cut, too long or not JSON. With a side effect that is a success, so only reads fail.
     "BROKEN_BODY": Rule(
         _UNKNOWN, _RETRY, gettext_noop("%(vendor)s sent an answer that cannot be read (%(cause)s). Try again.")
@@ -109,19 +119,21 @@ RULES: dict[str, Rule] = {
     "HTTP_404": Rule(_CREDENTIALS, _REFUSED, _WRONG_ADDRESS),
     "HTTP_405": Rule(_CREDENTIALS, _REFUSED, _WRONG_ADDRESS),
     "HTTP_410": Rule(_CREDENTIALS, _REFUSED, _WRONG_ADDRESS),
-    "HTTP_408": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN),
+    "HTTP_408": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN, _UNANSWERED),
     "HTTP_429": Rule(
         _RETRY,
         _RETRY,
         gettext_noop("%(vendor)s's rate limit is reached. It goes on by itself, more slowly; no action is needed."),
+        gettext_noop("%(vendor)s's rate limit is reached. Try again in a minute; what runs by itself goes on."),
     ),
     "HTTP_503": Rule(
         _RETRY,
         _RETRY,
         gettext_noop("%(vendor)s is out of service for the moment (503). It is tried again by itself."),
+        gettext_noop("%(vendor)s is out of service for the moment (503). Try again in a minute."),
     ),
     "HTTP_4XX": Rule(_REFUSED, _REFUSED, _REFUSAL),
-    "HTTP_5XX": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN),
+    "HTTP_5XX": Rule(_UNKNOWN, _RETRY, _LEFT_OPEN, _UNANSWERED),
 }
 
 
@@ -268,7 +280,8 @@ class _Outcome:
         rule = rule_for(cause)
         detail = vendor_message(data, text).rstrip(".") or _("no reason given")
         return VendorError(
-            _(rule.sentence) % {"vendor": self.vendor, "cause": status or cause, "detail": f"{detail}."},
+            _(rule.words(side_effect=self.side_effect))
+            % {"vendor": self.vendor, "cause": status or cause, "detail": f"{detail}."},
             rule.side_effect if self.side_effect else rule.repeatable,
             status=status,
             answer=_kept(text),

@@ -312,7 +312,7 @@ def _write(site: Site, items: list[_Item], results: dict[int, Result], *, now: d
                 points=item.points, points_delta=item.points_delta, data=item.data, digest=item.digest,
                 occurred_at=item.occurred_at, recorded_at=now, **ended,
             )
-            for item in sorted(items, key=lambda item: item.activity_id)
+            for item in items
         ],
         ignore_conflicts=True,
     )  # fmt: skip

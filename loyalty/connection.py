@@ -293,10 +293,15 @@ def _ask_whose_key(site: Site, secret: str) -> tuple[Check, Account | None]:
         account = _account_of(secret)
     except VendorError as error:
         failed = _of_error(Task.ATTENTIVE_APP, error)
-        if failed.code == Code.REFUSED:
+        if error.status in (401, 403):
             hint = _("%(sentence)s A legacy token does not work here: that one belongs to “Legacy token”.")
             failed = _failed(Task.ATTENTIVE_APP, Code.REFUSED, hint % {"sentence": failed.sentence})
         return failed, None
+    if not (account.company_name or account.domain):
+        sentence = _(
+            "Attentive did not say whose key this is. Test it again; if that stays so, ask Attentive's support."
+        )
+        return _failed(Task.ATTENTIVE_APP, Code.UNREACHABLE, sentence), None
     words = _in_words(account)
     # A company that a person said is right stays right, whatever its name.
     kept = bool(account.company_id) and (site.company_id, site.company_name) == (

@@ -115,6 +115,9 @@ def _known() -> str:
 
 def _texts(name: str, value: Any) -> list[str]:
     values = value if isinstance(value, list) else [value]
+    if name == "action_types":
+        # A code such as 109 may come as a number.
+        values = [str(one) if type(one) is int else one for one in values]
     if not 1 <= len(values) <= MAX_VALUES or not all(isinstance(entry, str) and entry.strip() for entry in values):
         raise RulesError(
             _('“%(name)s” must be a text or a list of 1 to %(limit)d texts, for instance ["Gold", "Silver"].')

@@ -12,7 +12,7 @@ from attentive_integration import rate_limit
 from attentive_integration.crash import crash_point
 from attentive_integration.http import ErrorKind, VendorError
 from loyalty import consent, tokens
-from loyalty.models import AccessToken, Consent, ConsentEvent, Site
+from loyalty.models import AccessToken, Consent, ConsentEvent, Member, Site
 from loyalty.models.scope import Someone
 
 State = Consent.State
@@ -69,6 +69,12 @@ def unsubscribe(site: Site, phone_or_email: str, *, by: Someone = None, evidence
         return Unsubscribed(channel, address, row.state, "failed", error.sentence, pause)
     crash_point("after_unsubscribe_call")
     return Unsubscribed(channel, address, row.state, "done")
+
+
+def phones_of(site: Site, email: str) -> list[str]:
+    """Return the phones of the members with this e-mail address: who asks for them by it wants no texts either."""
+    members = Member.objects.people().filter(site=site, email=email.strip().lower()).exclude(email="")
+    return sorted(members.values_list("phone", flat=True))
 
 
 def _report(site: Site, row: Consent, address: str, *, failure: str = "") -> None:

@@ -10,12 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import islice
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from attentive_integration import rate_limit
-from attentive_integration.attentive import AttentiveClient
+from attentive_integration.attentive import EVENT_KEY_REFUSES, EVENT_KEYS, AttentiveClient
 from attentive_integration.crash import crash_point
 from attentive_integration.http import ErrorKind, VendorError
 from loyalty import breakers, tokens
@@ -264,9 +265,16 @@ def _call(client: AttentiveClient, message: Message, slot: float, reservation: r
 
 
 def _properties(message: Message) -> dict[str, str | int | float | bool]:
-    """Return what a custom event tells of the action: its own scalars, and what the program says of the member."""
+    """Return what a custom event tells of the action: its own scalars, and what the program says of the member.
+
+    Names that Attentive refuses, and those beyond its number, stay behind: the event itself is worth more.
+    """
     action, member = message.action, message.member
-    own = {key: value for key, value in action.data.items() if isinstance(value, str | int | float | bool)}
+    own = {
+        key: value
+        for key, value in action.data.items()
+        if isinstance(value, str | int | float | bool) and not EVENT_KEY_REFUSES & set(key)
+    }
     facts = {
         "action": action.action_type.code,
         "points": action.points if action.points is not None else member.points,
@@ -275,7 +283,8 @@ def _properties(message: Message) -> dict[str, str | int | float | bool]:
         "first_name": member.first_name,
         "last_name": member.last_name,
     }
-    return {**own, **{key: value for key, value in facts.items() if value is not None and value != ""}}
+    told = {key: value for key, value in facts.items() if value is not None and value != ""}
+    return {**dict(islice(own.items(), EVENT_KEYS - len(told))), **told}
 
 
 def _learn(lane: _Lane, calls: list[Call]) -> None:

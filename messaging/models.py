@@ -80,6 +80,8 @@ class Campaign(models.Model):
     def clean(self) -> None:
         if self.starts_at and self.ends_at and self.ends_at <= self.starts_at:
             raise ValidationError({"ends_at": _("The end must come after the start.")})
+        if self.expiry_hours == 0:
+            raise ValidationError({"expiry_hours": _("A text needs at least one hour to leave.")})
 
 
 class CampaignVersion(models.Model):

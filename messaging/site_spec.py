@@ -27,16 +27,17 @@ _SITE_FIELDS = (
     "client_name", "default_country", "allowed_countries", "time_zone", "state", "message_path", "company_name",
     "company_domain", "sms_prefix", "subscribe_email", "notes",
 )  # fmt: skip
-# Every other value is text.
-_NO_TEXT_FIELDS = {
-    "allowed_countries", "subscribe_email", "is_default", "expiry_hours", "priority", "is_shadow", "canary_size",
-    "rules",
-}  # fmt: skip
-_ID_FIELDS = {"sign_up_source_id", "code", "action_type", "external_id"}
+# Every value that is not named here is text.
+_BOOLEANS = {"subscribe_email", "is_default", "is_shadow"}
+_WHOLE_NUMBERS = {"expiry_hours", "priority", "canary_size"}
+_NO_TEXT_FIELDS = {"allowed_countries", "rules"} | _BOOLEANS | _WHOLE_NUMBERS
+_ID_FIELDS = {"site_id", "sign_up_source_id", "code", "action_type", "external_id"}
 _OTHER_FIELDS = (
     "site_id", "quiet_hours", "caps", "guest_phones", "webhook_signing_key", "tokens", "sign_up_sources",
     "action_types", "campaigns", "segments",
 )  # fmt: skip
+# Beyond these years a moment may be none in another zone.
+_FIRST_YEAR, _LAST_YEAR = 1970, 9990
 _SOURCE_FIELDS = ("sign_up_source_id", "name", "type", "is_default")
 _ACTION_TYPE_FIELDS = ("code", "name")
 _CAMPAIGN_FIELDS = (
@@ -133,8 +134,7 @@ def _plain(value: Any) -> Any:
 
 
 def _site(fields: Mapping[str, Any]) -> Site:
-    given = {name: fields[name] for name in _SITE_FIELDS if name in fields}
-    site = Site(site_id=str(fields["site_id"]), **_typed(given))
+    site = Site(**_typed({name: fields[name] for name in ("site_id", *_SITE_FIELDS) if name in fields}))
     if Site.objects.filter(site_id=site.site_id).exists():
         raise SpecError(_("The site %(site)s exists already. Change it on its page.") % {"site": site.site_id})
     if "quiet_hours" in fields:
@@ -180,8 +180,12 @@ def _secrets(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _sign_up_sources(site: Site, items: list[Any]) -> None:
+    defaults = 0
     for item in items:
         values = _part(item, "sign_up_sources", _SOURCE_FIELDS, required=("sign_up_source_id",))
+        defaults += values.get("is_default", False)
+        if defaults > 1:
+            raise SpecError(_("sign_up_sources: only one can be the default. Set “is_default” on one of them."))
         _save(SignUpSource(site=site, **values), "sign_up_sources")
 
 
@@ -216,6 +220,8 @@ def _campaign(site: Site, item: Any, by: Someone) -> Campaign:
             values[name] = _parsed(values[name], parse_datetime, f"campaigns.{name}")
             if values[name].tzinfo is None:
                 raise SpecError(_("“%(field)s” needs an offset, such as …Z.") % {"field": f"campaigns.{name}"})
+            if not _FIRST_YEAR <= values[name].year <= _LAST_YEAR:
+                raise SpecError(_("“%(field)s” lies too far away. Check the year.") % {"field": f"campaigns.{name}"})
     content: dict[str, str] = {
         name: values.pop(name) for name in ("body", "link", "media_url", "event_type") if name in values
     }
@@ -257,8 +263,14 @@ def _refuse_unstorable(value: Any, where: str) -> None:
 
 
 def _typed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that say something (null is as if left out), ids as text; other text must be text."""
+    """Return the fields that say something (null is as if left out), ids as text; each must be of its kind."""
     values = {name: value for name, value in fields.items() if value is not None}
+    for name in values.keys() & _BOOLEANS:
+        if not isinstance(values[name], bool):
+            raise SpecError(_("“%(field)s” must be true or false.") % {"field": name})
+    for name in values.keys() & _WHOLE_NUMBERS:
+        if type(values[name]) is not int:
+            raise SpecError(_("“%(field)s” must be a whole number.") % {"field": name})
     for name in values.keys() - _NO_TEXT_FIELDS:
         if name in _ID_FIELDS and type(values[name]) is int:
             values[name] = str(values[name])

@@ -63,7 +63,8 @@ def _checks() -> list[dict[str, Any]]:
         age = result.get("age_seconds")
         note = result.get("error", "")
         if age is not None:
-            note = _("%(age)d seconds ago") % {"age": age} if name != "queue" else _("oldest: %(age)d s") % {"age": age}
+            words = _("oldest: %(age)d s") if name == "queue" else _("%(age)d s ago")
+            note = words % {"age": age}
         checks.append(
             {
                 "label": label, "icon": icon_name, "note": note, "ok": result["ok"], "unused": unused,

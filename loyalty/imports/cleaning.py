@@ -117,6 +117,21 @@ class RowCleaner:
         return cleaned
 
 
+def _no_phone(columns: Sequence[str]) -> str:
+    found = {"columns": ", ".join(columns)}
+    if len(columns) == 1 and not columns[0].replace("_", "").isalnum():
+        return (
+            _(
+                "Your file was read as one column, “%(columns)s”. If that is several, save the list with commas, "
+                "semicolons, tabs or | between them; if it is one, name it “phone”, or match it."
+            )
+            % found
+        )
+    return (
+        _("Your file has no column for the phone. It has: %(columns)s. Name the column “phone”, or match it.") % found
+    )
+
+
 class PhoneCleaner(RowCleaner):
     """Cleans rows that are about a phone into the fields of `order` that the file has; the phone comes first."""
 
@@ -126,10 +141,7 @@ class PhoneCleaner(RowCleaner):
         super().__init__(resource, columns, mapping)
         planned = self.targets
         if "phone" not in planned:
-            raise ImportRefused(
-                _("Your file has no column for the phone. It has: %(columns)s. Name the column “phone”, or match it.")
-                % {"columns": ", ".join(columns)}
-            )
+            raise ImportRefused(_no_phone(columns))
         self.fields = tuple(name for name in order if name in planned)
         self._order = [planned.index(name) for name in self.fields]
         self._extended = [

@@ -73,6 +73,8 @@ def survey(file: Any, known: Callable[[Sequence[str]], int]) -> Survey:
     while block := file.read(_BLOCK):
         scan.feed(block)
     scan.end()
+    if scan.cut_at_end:
+        raise ImportRefused(_cut(scan.lines))
     dialect = describe(file, scan.encoding, known=known, start=start)
     dialect.lines = scan.lines
     if scan.lines - 1 > MAX_ROWS:
@@ -81,7 +83,7 @@ def survey(file: Any, known: Callable[[Sequence[str]], int]) -> Survey:
             % {"rows": f"{MAX_ROWS:,}", "line": MAX_ROWS + 2}
         )
     last_line, last = _last_row(file, dialect, whole=scan.has_quotes or scan.has_long_lines)
-    if scan.cut_at_end or (not scan.ends_with_newline and _is_cut(last, last_line, dialect, file)):
+    if not scan.ends_with_newline and _is_cut(last, last_line, dialect, file):
         raise ImportRefused(_cut(last_line))
     if last_line > dialect.body_line and _is_summary(last):
         dialect.summary_line = last_line

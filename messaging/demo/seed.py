@@ -186,11 +186,12 @@ def _story(site: Site, chance: random.Random) -> None:
         for campaign in Campaign.objects.filter(site=site).select_related("action_type", "version")
     }
     items = []
-    for number in range(len(members) // 2):
+    minutes = sorted((chance.randint(30, 7 * 24 * 60) for _ in range(len(members) // 2)), reverse=True)
+    for number, ago in enumerate(minutes):
         member = chance.choice(members)
         code = chance.choice((_PURCHASE, _PURCHASE, _PURCHASE, _WELCOME, _REWARD, _TIER))
         gain = chance.randint(5, 120)
-        happened = now - timedelta(minutes=chance.randint(30, 7 * 24 * 60))
+        happened = now - timedelta(minutes=ago)
         items.append(
             {"activity_id": f"seed-{number}", "action": code, "phone": member.phone, "points_delta": gain,
              "points": (member.points or 0) + gain, "occurred_at": happened.isoformat()}
@@ -198,7 +199,7 @@ def _story(site: Site, chance: random.Random) -> None:
     for start in range(0, len(items), 500):
         record_actions(site, items[start : start + 500], history=True)
     messages = []
-    for action in LoyaltyAction.objects.filter(site=site).select_related("member", "action_type"):
+    for action in LoyaltyAction.objects.filter(site=site).select_related("member", "action_type").order_by("pk"):
         campaign = by_code.get(action.action_type.code)
         if campaign is None or campaign.state == Campaign.State.DRAFT or campaign.version is None:
             continue

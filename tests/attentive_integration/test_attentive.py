@@ -420,7 +420,7 @@ def test_what_may_text_is_never_retried_after_it_left_and_what_may_not_is(serve)
 
 def test_a_general_failure_names_attentive(serve):
     error = failure(client_of(serve(raw(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"))).me)
-    assert error.sentence == "Attentive is out of service for the moment (503). It is tried again by itself."
+    assert error.sentence == "Attentive is out of service for the moment (503). Try again in a minute."
 
 
 def test_the_default_address_comes_from_the_settings(serve, settings):

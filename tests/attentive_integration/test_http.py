@@ -106,9 +106,12 @@ def test_each_status_is_classified_for_both_sorts_of_call(serve, status, side_ef
 
 def test_every_rule_has_a_whole_sentence():
     for rule in RULES.values():
-        sentence = rule.sentence % {"vendor": "Attentive", "cause": "400", "detail": "No phone."}
-        assert sentence[0].isupper()
-        assert sentence.endswith(".")
+        for side_effect in (True, False):
+            words = rule.words(side_effect=side_effect)
+            sentence = words % {"vendor": "Attentive", "cause": "400", "detail": "No phone."}
+            assert sentence[0].isupper()
+            assert sentence.endswith(".")
+            assert side_effect or "twice" not in sentence
     assert rule_for("HTTP_418") is RULES["HTTP_4XX"]
 
 

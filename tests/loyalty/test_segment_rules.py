@@ -61,6 +61,7 @@ def test_usable_rules_pass(rules: dict[str, Any]) -> None:
         ({"reachable": "true"}, "“reachable” must be true or false"),
         ({"reachable": 1}, "“reachable” must be true or false"),
         ({"opt_in_status": "MAYBE"}, "“opt_in_status” cannot be “MAYBE”. Known are: YES, NO"),
+        ({"action_types": [True]}, "“action_types” must be a text"),
         ({"any": []}, "1 to 20 objects"),
         ({"any": {"tier": "Gold"}}, "1 to 20 objects"),
         ({"any": [{"tier": "Gold"}] * 21}, "1 to 20 objects"),
@@ -142,7 +143,7 @@ def test_action_types_mean_any_of_them_at_this_site() -> None:
     zed = make_member(other, first_name="Zed")
     for member, code in ((ada, "109"), (ada, "109"), (bob, "107"), (zed, "109")):
         make_action(member, action_type=make_action_type(member.site, code))
-    assert chosen(site, {"action_types": ["109"]}) == {"Ada"}
+    assert chosen(site, {"action_types": ["109"]}) == chosen(site, {"action_types": 109}) == {"Ada"}
     assert members_of(Segment(site=site, rules={"action_types": ["109"]})).count() == 1
     assert chosen(site, {"action_types": ["107", "109"]}) == {"Ada", "Bob"}
     assert chosen(site, {"action_types": "999"}) == set()

@@ -14,7 +14,7 @@ from django.utils import timezone
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent, unsubscribing
 from loyalty.models import AccessToken
-from tests.factories import make_site
+from tests.factories import make_consent, make_member, make_site
 from tests.messaging.world import World
 
 pytestmark = pytest.mark.django_db
@@ -133,6 +133,20 @@ def test_the_command_waits_for_what_attentive_puts_off(world: World, capsys: Any
     call_command("unsubscribe_member", "--site", world.site.site_id, member.phone, "--json")
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["attentive"] == "done"
     assert told(world) == 1
+
+
+def test_by_e_mail_the_phones_of_its_members_are_out_too(world: World, capsys: Any) -> None:
+    member, other = world.subscriber(email="ada@example.com"), make_site()
+    stranger, elsewhere = world.subscriber(email="grace@example.com"), make_member(other, email="ada@example.com")
+    make_consent(elsewhere)
+    call_command("unsubscribe_member", "--site", world.site.site_id, "Ada@Example.com", "--json")
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (result["channel"], result["state"]) == ("EMAIL", "UNSUBSCRIBED")
+    assert [(one["channel"], one["state"], one["attentive"]) for one in result["phones"]] == [
+        ("TEXT", "UNSUBSCRIBED", "done")
+    ]
+    assert consent.state_of(world.site, member.phone) == "UNSUBSCRIBED"
+    assert consent.state_of(world.site, stranger.phone) == consent.state_of(other, elsewhere.phone) == "SUBSCRIBED"
 
 
 def test_the_command(world: World, capsys: Any) -> None:

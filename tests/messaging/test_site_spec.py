@@ -113,6 +113,20 @@ def test_what_is_left_out_has_its_default_and_null_means_none() -> None:
             },
             "ends_at",
         ),
+        ({"site_id": True}, "site_id"),
+        ({"subscribe_email": "yes"}, "true or false"),
+        ({"sign_up_sources": [{"sign_up_source_id": str(n), "is_default": True} for n in (1, 2)]}, "one can be the"),
+        ({"campaigns": [{"name": "A", "action_type": "1", "body": "Hi", "expiry_hours": 0}]}, "at least one hour"),
+        ({"campaigns": [{"name": "A", "action_type": "1", "body": "Hi", "expiry_hours": True}]}, "whole number"),
+        ({"campaigns": [{"name": "A", "action_type": "1", "body": "Hi", "priority": 1.5}]}, "whole number"),
+        (
+            {"campaigns": [{"name": "A", "action_type": "1", "body": "x", "starts_at": "0001-01-01T00:00:00+23:59"}]},
+            "too far away",
+        ),
+        (
+            {"campaigns": [{"name": "A", "action_type": "1", "body": "x", "ends_at": "9999-12-31T23:59:59-23:59"}]},
+            "too far away",
+        ),
         ({"segments": [{"name": "S", "from_date": "2026-03-02", "to_date": "2026-03-01"}]}, "to_date"),
     ],
 )

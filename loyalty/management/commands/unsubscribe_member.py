@@ -10,15 +10,18 @@ from django.utils.translation import gettext as _
 
 from attentive_integration.phones import PhoneError
 from loyalty.management.site_option import add_site_option, site_of
-from loyalty.models import Site
-from loyalty.unsubscribing import Unsubscribed, unsubscribe
+from loyalty.models import Consent, Site
+from loyalty.unsubscribing import Unsubscribed, phones_of, unsubscribe
 
 # How long Attentive may put the call off (seconds).
 _PATIENCE = 20.0
 
 
 class Command(BaseCommand):
-    help = "Opt a phone (in any spelling) or an e-mail address out at once, and tell Attentive. It need be no member's."
+    help = (
+        "Opt a phone (in any spelling) or an e-mail address out at once, and tell Attentive. It need be no member's; "
+        "the phones of members with the e-mail address are opted out too."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_site_option(parser)
@@ -31,13 +34,19 @@ class Command(BaseCommand):
             done = _patiently(site, options["address"])
         except PhoneError as error:
             raise CommandError(error.sentence) from None
+        by_email = done.channel == Consent.Channel.EMAIL
+        phones = [_patiently(site, phone) for phone in phones_of(site, options["address"])] if by_email else []
         if options["json"]:
-            result = {
-                "state": done.state, "channel": done.channel, "attentive": done.attentive, "sentence": done.sentence,
-            }  # fmt: skip
-            self.stdout.write(json.dumps(result))
+            self.stdout.write(
+                json.dumps(_described(done) | ({"phones": list(map(_described, phones))} if phones else {}))
+            )
         else:
-            self.stdout.write(_sentence(done))
+            for one in (done, *phones):
+                self.stdout.write(f"{one.channel}: {_sentence(one)}" if phones else _sentence(one))
+
+
+def _described(done: Unsubscribed) -> dict[str, Any]:
+    return {"state": done.state, "channel": done.channel, "attentive": done.attentive, "sentence": done.sentence}
 
 
 def _patiently(site: Site, address: str) -> Unsubscribed:

@@ -41,12 +41,19 @@ class Command(BaseCommand):
 
     def _compare(self, path: Path) -> acceptance_ledger.Comparison:
         try:
-            return acceptance_ledger.compare(path)
+            compared = acceptance_ledger.compare(path)
         except OSError as error:
             raise CommandError(
                 _("The ledger %(path)s cannot be read: %(cause)s. Give the path of a readable file.")
                 % {"path": path, "cause": error.strerror}
             ) from None
+        # A last line may be torn by a crash; more than that is perhaps another kind of file.
+        if compared.unread > 1 or not compared.texts:
+            self.stderr.write(
+                _("Ledger %(path)s: %(texts)d texts, %(unread)d lines that are no JSON objects. Is it the right file?")
+                % {"path": path, "texts": compared.texts, "unread": compared.unread}
+            )
+        return compared
 
     def _describe(
         self,
