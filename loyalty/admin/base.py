@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied
 from django.db.models import ForeignKey, Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -19,6 +21,9 @@ from django.utils.translation import gettext_lazy
 from loyalty.capped_counts import CappedPaginator
 from loyalty.models.scope import SiteScopedQuerySet
 from loyalty.permissions import Right, can, chosen_site
+
+# Of the admin's scripts our pages need this one; jQuery and what stands on it weigh more than a page of ours.
+LIST_SCRIPTS = forms.Media(js=["admin/js/actions.js"])
 
 
 class SiteChangeList(ChangeList):
@@ -100,6 +105,10 @@ class SiteScopedAdmin(admin.ModelAdmin):
     empty_icon = "info"
     lead: str | Promise = ""
 
+    @property
+    def media(self) -> forms.Media:
+        return LIST_SCRIPTS
+
     # --- Rows -----------------------------------------------------------------------------------------------------
 
     @property
@@ -163,6 +172,13 @@ class SiteScopedAdmin(admin.ModelAdmin):
         raise Http404
 
     # --- Choices --------------------------------------------------------------------------------------------------
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Leave out the admin's links that add and change the chosen row in a window of their own."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
+            field.widget = field.widget.widget
+        return field
 
     def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> Any:
         model = db_field.remote_field.model
@@ -245,6 +261,8 @@ class SiteScopedAdmin(admin.ModelAdmin):
             "breadcrumbs": [(self.plural, self.page_of("changelist"))],
             "show_save_and_add_another": False,
         }
+        if not object_id and self.add_label:
+            context["title"] = self.add_label
         row = self.get_object(request, object_id) if object_id else None
         if row is not None:
             context |= {"object_actions": self.buttons(request, row), "page_title": str(row), "title": str(row)}

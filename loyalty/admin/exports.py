@@ -116,6 +116,7 @@ class ExportJobAdmin(SiteScopedAdmin):
     sortable_by = ()
     ordering = ("-pk",)
     view_right = Right.VIEW
+    add_label = gettext_lazy("New export")
     add_right = Right.EXPORT
     lead = gettext_lazy("Files for Attentive and for spreadsheets. They are kept for seven days; the history stays.")
     empty_icon = "export"

@@ -72,6 +72,7 @@ class ImportJobAdmin(SiteScopedAdmin):
     list_select_related = object_related = ("site", "created_by")
     sortable_by = ()
     ordering = ("-pk",)
+    add_label = gettext_lazy("Import a file")
     add_right = Right.IMPORT
     lead = gettext_lazy("Every file that was imported. Open one to go on with it, to get its rejects, or to undo it.")
     empty_icon = "import"

@@ -38,6 +38,7 @@ class SegmentAdmin(SiteScopedAdmin):
     sortable_by = ("name",)
     ordering = ("name", "pk")
     actions = None
+    add_label = gettext_lazy("New segment")
     add_right = Right.SEGMENT
     change_right = Right.SEGMENT
     delete_right = Right.SEGMENT

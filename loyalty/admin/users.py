@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.forms import UserChangeForm
+from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 
 from attentive_integration.markup import ago, pill
 from loyalty import audit
-from loyalty.admin.base import SiteScopedAdmin
+from loyalty.admin.base import LIST_SCRIPTS, SiteScopedAdmin
 from loyalty.capped_counts import CappedPaginator
 from loyalty.models import SiteMembership
 from loyalty.permissions import Right, can
@@ -26,7 +26,14 @@ _EXTRA_RIGHTS = ("view_pii", "import_subscribers")
 _TONES = {"SUPPORT": "calm", "MANAGER": "info", "DEVELOPER": "brand", "ADMIN": "warn"}
 
 
-class MembershipForm(forms.ModelForm):
+class _WithoutColons:
+    """Labels as on every other page."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"label_suffix": "", **kwargs})
+
+
+class MembershipForm(_WithoutColons, forms.ModelForm):
     """A person is named by user name: a list of all users would show one client's people to another's."""
 
     username = forms.CharField(max_length=150, label=gettext_lazy("User name"))
@@ -36,7 +43,6 @@ class MembershipForm(forms.ModelForm):
         fields = ("site", "role")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("label_suffix", "")
         super().__init__(*args, **kwargs)
         if self.instance.pk:
             self.initial["username"] = self.instance.user.get_username()
@@ -109,7 +115,15 @@ class SiteMembershipAdmin(SiteScopedAdmin):
             self.delete_model(request, membership)
 
 
-class PersonForm(UserChangeForm):
+class NewPersonForm(_WithoutColons, AdminUserCreationForm):
+    pass
+
+
+class NewPasswordForm(_WithoutColons, AdminPasswordChangeForm):
+    pass
+
+
+class PersonForm(_WithoutColons, UserChangeForm):
     """A user, with the two rights that no role has as checkboxes."""
 
     extra_rights = forms.ModelMultipleChoiceField(
@@ -121,7 +135,6 @@ class PersonForm(UserChangeForm):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("label_suffix", "")
         super().__init__(*args, **kwargs)
         if "extra_rights" in self.fields:
             self.fields["extra_rights"].label_from_instance = (  # type: ignore[attr-defined]
@@ -141,6 +154,8 @@ class PersonAdmin(UserAdmin):
     """The people who may log in. For superusers; roles on sites are given under Roles."""
 
     form = PersonForm
+    add_form = NewPersonForm
+    change_password_form = NewPasswordForm
     list_display = ("username", "full_name", "email", "standing", "seen")
     list_filter = ("is_active", "is_superuser")
     list_per_page = 50
@@ -149,6 +164,7 @@ class PersonAdmin(UserAdmin):
     paginator = CappedPaginator
     search_help_text = gettext_lazy("User name, name or e-mail")
     filter_horizontal = ()
+    media = LIST_SCRIPTS
     fieldsets = (
         (None, {"fields": ("username", "password")}),
         (gettext_lazy("Person"), {"fields": ("first_name", "last_name", "email")}),
@@ -179,7 +195,12 @@ class PersonAdmin(UserAdmin):
     ) -> Any:
         crumbs = [(_("Users"), reverse(f"{self.admin_site.name}:auth_user_changelist"))]
         context = {"breadcrumbs": crumbs, "show_save_and_add_another": False, **(extra_context or {})}
+        if object_id and (user := self.get_object(request, object_id)) is not None:
+            context["title"] = str(user)
         return super().changeform_view(request, object_id, form_url, context)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return super().changelist_view(request, {"title": _("Users"), **(extra_context or {})})
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return bool(getattr(request.user, "is_superuser", False))

@@ -54,6 +54,7 @@ class CampaignAdmin(SiteScopedAdmin):
     empty_icon = "campaign"
     empty_title = gettext_lazy("No campaign yet")
     empty_text = gettext_lazy("Start from one of a dozen texts for the usual moments of a loyalty program.")
+    add_label = gettext_lazy("New campaign")
     add_right = Right.CAMPAIGN
     change_right = Right.CAMPAIGN
     object_actions = (

@@ -105,7 +105,7 @@ class MessageAdmin(LogAdmin):
     list_select_related = ("site", "campaign")
     object_related = ("site", "member", "campaign", "version", "action__action_type", "resent_by")
     search_fields = ("to",)
-    search_help_text = gettext_lazy("Phone in any spelling, #message or activity ID")
+    search_help_text = gettext_lazy("Phone, #message or activity ID")
     actions = ("send_again_selected", "treat_as_sent_selected", "cancel_selected")
     lead = gettext_lazy("What went, what did not, and why. “Accepted” means that Attentive took the text.")
     empty_icon = "message"
