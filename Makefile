@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench soak screenshots translations clean
+.PHONY: run test check bench soak pages screenshots translations clean
 
 run: $(VENV)/.installed
 	$(BIN)/python manage.py demo
@@ -19,6 +19,9 @@ bench: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.soak
+
+pages: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.browser.measure
 
 screenshots: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.browser.screenshots

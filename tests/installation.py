@@ -122,6 +122,15 @@ class Installation:
             return None
         return json.loads(done.stdout.strip().splitlines()[-1])
 
+    def run_module(self, module: str, stdin: str = "") -> Any:
+        """Run a module with the installation's environment; return the JSON of its last line."""
+        done = subprocess.run(
+            [sys.executable, "-m", module],
+            cwd=ROOT, env=self.environment, input=stdin, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{module} failed: {done.stderr[-3000:]}"
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
     def create_site(self, **spec: Any) -> dict[str, Any]:
         """Run create_site on this specification; fields left out are those of a live site without limits."""
         name = spec.get("client_name", "Harbor Goods").split()[0].lower()

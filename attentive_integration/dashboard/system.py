@@ -47,7 +47,6 @@ def system(dashboard: Any, request: HttpRequest) -> HttpResponse:
         "checks": _checks(),
         "queues": queue_rows(queues(scope, now), {}),
         "schedule": _schedule(),
-        "heartbeats": list(Heartbeat.objects.order_by("name")[:50]),
         "limits": _limits(scope),
         "breakers": list(Breaker.objects.filter(site__in=scope, opened_at__isnull=False).select_related("site")[:50]),
         "facts": _facts(),

@@ -1,6 +1,6 @@
 """Pictures of the dashboard, taken of the demo's data in a real Chromium.
 
-python -m tests.browser.screenshots [FOLDER]   every page of the sidebar: light, dark and on a phone
+python -m tests.browser.screenshots [FOLDER]   every page: light, dark and on a phone
 python -m tests.browser.screenshots --readme   the nine pictures of the README, into docs/screenshots
 """
 
@@ -9,26 +9,17 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import Browser, Page, ViewportSize
+from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import chromium
+from tests.browser.pages import FORMS, PAGES
+from tests.browser.steps import LIST, fill_with_demo
+from tests.browser.sweep import LOOKS, look, send_form
 from tests.installation import ROOT, Installation
 
-_DESKTOP = ViewportSize(width=1280, height=800)
-_PHONE = ViewportSize(width=390, height=844)
 _README = ROOT / "docs" / "screenshots"
-
-# A list as a client would send it, in columns with names of its own and with two rows to mend.
-_LIST = (
-    b"Mobile;E-Mail;First name;Tier;Points balance;Shoe size\n"
-    b"(770) 555-0191;ada@example.com;Ada;Gold;1240;38\n"
-    b"404-555-0192;grace@example.com;Grace;Silver;410;40\n"
-    b"+1 212 555 0193;alan@example.com;Alan;Bronze;95;43\n"
-    b"1.21255E+10;mend@example.com;Radia;Bronze;20;41\n"
-    b"312 555 0194;ken@example.com;Ken;Platinum;2210;44\n"
-    b"call me;linus@example.com;Linus;Bronze;5;45\n"
-)
 
 
 def main(arguments: list[str]) -> None:
@@ -37,20 +28,19 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "var" / "screenshots")
     parser.add_argument("--readme", action="store_true", help="take the pictures of the README instead")
     options = parser.parse_args(arguments)
-    with Installation(ENVIRONMENT_LABEL="DEMO") as installation, chromium() as browser:
-        installation.manage("demo", "--seed")
-        installation.manage("check_sites", "--site", "1000001", "--site", "1000002")
-        installation.manage("run_campaigns")
+    folder = _README if options.readme else options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with Installation(ENVIRONMENT_LABEL="DEMO") as installation:
+        fill_with_demo(installation)
         link = installation.run("demo", "--login-link").stdout.strip().splitlines()[-1]
-        page = browser.new_page(viewport=_DESKTOP, color_scheme="light", locale="en-US")
-        page.set_default_timeout(8000)
-        page.goto(link)
-        folder = _README if options.readme else options.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        if options.readme:
-            _take_readme(page, folder, installation)
-        else:
-            _take_every_page(browser, page, folder)
+        rows = {} if options.readme else installation.run_module("tests.browser.furnishing")
+        with chromium() as browser, look(browser, "light") as context:
+            page = context.new_page()
+            page.goto(link)
+            if options.readme:
+                _take_readme(page, folder, installation)
+            else:
+                _take_every_page(browser, page, folder, installation.url, rows)
     sys.stdout.write(f"The pictures are in {folder}.\n")
 
 
@@ -76,7 +66,7 @@ def _take_readme(page: Page, folder: Path, installation: Installation) -> None:
 
     def upload() -> None:
         show("loyalty/importjob/add/?site=1000001")()
-        page.set_input_files("input[type=file]", {"name": "spring list.csv", "mimeType": "text/csv", "buffer": _LIST})
+        page.set_input_files("input[type=file]", {"name": "spring list.csv", "mimeType": "text/csv", "buffer": LIST})
         page.get_by_role("button", name="Upload and match columns").click()
         page.wait_for_url(re.compile(r"/importjob/\d+/change/"))
 
@@ -107,24 +97,18 @@ def _then(first: Callable[[], object], second: Callable[[], object]) -> Callable
     return both
 
 
-def _take_every_page(browser: Browser, page: Page, folder: Path) -> None:
-    links = page.locator("#sidebar a.nav-link")
-    addresses = [
-        (links.nth(n).locator("> span").first.inner_text(), links.nth(n).get_attribute("href") or "")
-        for n in range(links.count())
-    ]
-    state, start = page.context.storage_state(), page.url
-    for look, viewport, scheme in (
-        ("light", _DESKTOP, "light"), ("dark", _DESKTOP, "dark"), ("phone", _PHONE, "light"),
-    ):  # fmt: skip
-        with browser.new_context(
-            viewport=viewport, color_scheme=scheme, storage_state=state, base_url=start, locale="en-US"
-        ) as context:
+def _take_every_page(browser: Browser, page: Page, folder: Path, url: str, rows: dict[str, Any]) -> None:
+    state = page.context.storage_state()
+    for look_name in LOOKS:
+        with look(browser, look_name, state) as context:
             view = context.new_page()
-            for label, address in addresses:
-                view.goto(address)
-                name = re.sub(r"[^a-z]+", "-", label.lower()).strip("-")
-                _take(view, folder / f"{name}-{look}.png", whole=True)
+            for name, address in PAGES.items():
+                view.goto(url + address.format(**rows))
+                _take(view, folder / f"{name}-{look_name}.png", whole=True)
+            for name, form in FORMS.items():
+                view.goto(url + PAGES[form.page].format(**rows))
+                send_form(view, form)
+                _take(view, folder / f"{name}-{look_name}.png", whole=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser import wrong_credentials
 from tests.browser.chromium import chromium
 from tests.browser.steps import fill_in_connection, log_in, make_superuser
 from tests.installation import Installation
@@ -55,3 +56,13 @@ def test_a_site_goes_live_within_ten_clicks(installation: Installation, javascri
     assert clicks <= MOST_CLICKS
     assert troubles == []
     assert any("Test from Loyalty SMS" in text for text in installation.sandbox.texts(company, guest))
+
+
+def test_each_wrong_credential_is_answered_with_its_remedy_at_once(installation: Installation) -> None:
+    with chromium() as browser:
+        page: Any = browser.new_page()
+        log_in(page, installation)
+        found = wrong_credentials.enter_all(page, installation)
+    assert {what: result for what, result in found.items() if isinstance(result, str)} == {}
+    assert max(found.values()) <= wrong_credentials.AT_ONCE
+    assert len(found) == 12
