@@ -195,7 +195,7 @@ class ExportJobAdmin(SiteScopedAdmin):
         if site is None:
             sites = [one for one in Site.objects.visible_to(request.user)[:200] if can(request.user, one, Right.EXPORT)]
             context = self.frame(request, _("New export"), sites=sites, kind=request.GET.get("kind", ""))
-            return TemplateResponse(request, "admin/loyalty/exportjob/choose_site.html", context)
+            return TemplateResponse(request, "admin/loyalty/choose_site.html", context)
         is_members = request.GET.get("kind") == Kind.MEMBERS
         initial = {key: request.GET[key] for key in ("segment", "tier") if key in request.GET}
         form_class = MemberExportForm if is_members else SegmentExportForm

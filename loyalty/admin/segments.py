@@ -143,7 +143,7 @@ class SegmentAdmin(SiteScopedAdmin):
         if site is None:
             sites = sites_where(request.user, Right.SEGMENT)[:200]
             context = self.frame(request, _("New segment"), sites=sites)
-            return TemplateResponse(request, "admin/loyalty/segment/choose_site.html", context)
+            return TemplateResponse(request, "admin/loyalty/choose_site.html", context)
         return self._builder_page(request, Segment(site=site))
 
     def change_view(
