@@ -9,6 +9,7 @@ from playwright.sync_api import Page
 
 from attentive_integration.annex_cloud import encode_access_token
 from tests.browser.keyboard import Keyboard
+from tests.browser.steps import connection_of
 from tests.installation import Installation
 
 
@@ -19,13 +20,8 @@ class CoreTasks:
     """
 
     def __init__(self, page: Page, installation: Installation, company: str, site_id: str, phone: str) -> None:
-        self.page, self.installation, self.company, self.site_id, self.phone = (
-            page,
-            installation,
-            company,
-            site_id,
-            phone,
-        )
+        self.page, self.installation = page, installation
+        self.company, self.site_id, self.phone = company, site_id, phone
         self.keys = Keyboard(page)
         self.tasks: dict[str, Callable[[], None]] = {
             "activate a site": self.activate,
@@ -40,12 +36,7 @@ class CoreTasks:
         self._open("")
         self.keys.press("Connect a client")
         self.keys.skip_menu()
-        for label, value in (
-            ("Client name", f"{self.company.title()} Goods"), ("Site ID", self.site_id),
-            ("Access token or loyalty token", f"loyalty-{self.company}"), ("App key", f"app-{self.company}"),
-            ("Sign-up source ID", "132109"), ("Legacy token", f"legacy-{self.company}"),
-            ("Guest phone", "+14045550199"),
-        ):  # fmt: skip
+        for label, value in connection_of(self.company, self.site_id, "+14045550199").items():
             self.keys.type(label, value)
         self.keys.press("Save and test")
         for button in ("1. Subscribe it", "2. Send a test text"):

@@ -45,6 +45,7 @@ def furnish() -> dict[str, int | str]:
     segments.freeze(frozen, by=root)
     written = exports.start_export(harbor, segment=gold, by=root)
     exports.run_export(written)
+    waiting = exports.start_export(harbor, kind=ExportJob.Kind.MEMBERS, by=root)
     latest = {
         state: Message.objects.filter(site=harbor, state=state).latest("pk").pk
         for state in ("ACCEPTED", "REFUSED", "SKIPPED", "UNKNOWN")
@@ -60,16 +61,11 @@ def furnish() -> dict[str, int | str]:
         "held": Message.objects.filter(site=northwind, state="HELD").latest("pk").pk,
         "webhook": WebhookEvent.objects.filter(site=harbor).latest("pk").pk,
         "segment": gold.pk, "frozen": frozen.pk,
-        "exported": written.pk, "exporting": _exporting(harbor, root),
+        "exported": written.pk, "exporting": waiting.pk,
         "imported": ImportJob.objects.filter(site=harbor).earliest("pk").pk,
         **_imports(harbor, root),
         "user": support.pk, "role": role.pk, "entry": AuditEntry.objects.filter(site=harbor).latest("pk").pk,
     }  # fmt: skip
-
-
-def _exporting(site: Site, user: User) -> int:
-    job = exports.start_export(site, kind=ExportJob.Kind.MEMBERS, by=user)
-    return job.pk
 
 
 def _imports(site: Site, user: User) -> dict[str, int]:

@@ -41,11 +41,16 @@ def log_in(page: Any, installation: Installation) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
+def connection_of(company: str, site_id: str, guest: str) -> dict[str, str]:
+    """Return what the page "Connect a client" asks for, with a company's tokens as the sandbox names them."""
+    return {
+        "Client name": f"{company.title()} Goods", "Site ID": site_id,
+        "Access token or loyalty token": f"loyalty-{company}", "App key": f"app-{company}",
+        "Sign-up source ID": "132109", "Legacy token": f"legacy-{company}", "Guest phone": guest,
+    }  # fmt: skip
+
+
 def fill_in_connection(page: Any, *, company: str, site_id: str, guest: str) -> None:
-    """Fill in the page "Connect a client" with a company's tokens, as the sandbox names them."""
-    for label, value in (
-        ("Client name", f"{company.title()} Goods"), ("Site ID", site_id),
-        ("Access token or loyalty token", f"loyalty-{company}"), ("App key", f"app-{company}"),
-        ("Sign-up source ID", "132109"), ("Legacy token", f"legacy-{company}"), ("Guest phone", guest),
-    ):  # fmt: skip
+    """Fill in the page "Connect a client"."""
+    for label, value in connection_of(company, site_id, guest).items():
         page.get_by_label(label, exact=label == "Site ID").fill(value)
