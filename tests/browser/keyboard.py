@@ -23,6 +23,8 @@ class Keyboard:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.stops = 0
+        # File dialogs are caught from the start: asked for with the key itself, the browser may open one before.
+        page.on("filechooser", lambda _chooser: None)
 
     def go_to(self, name: str, *, exact: bool = True) -> None:
         """Tab on until the thing of this name is in focus; begins with the link that skips the menu."""
