@@ -7,13 +7,14 @@ import redis
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Min, OuterRef, Subquery
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from attentive_integration import heartbeats
-from loyalty.models import LoyaltyAction
+from loyalty.models import LoyaltyAction, Site
 from messaging.models import Message
 
 # Seconds after which a silent worker or beat counts as gone, and after which waiting work counts as stuck.
@@ -66,12 +67,12 @@ def _alive(name: str) -> dict[str, Any]:
 def _queue() -> dict[str, Any]:
     """How long the oldest work has waited that could have been done: a new action, or a message that is due."""
     now = timezone.now()
-    action = (
-        LoyaltyAction.objects.filter(processed_at=None).order_by("id").values_list("recorded_at", flat=True).first()
-    )
-    waiting = Message.objects.filter(state=Message.State.QUEUED, due_at__lte=now)
-    message = waiting.order_by("due_at").values_list("due_at", flat=True).first()
-    age = max(((now - moment).total_seconds() for moment in (action, message) if moment), default=0.0)
+    # Each of them is the first row of an index, of messages one for each site.
+    action = LoyaltyAction.objects.filter(processed_at=None).order_by("id").values("recorded_at")[:1]
+    waiting = Message.objects.filter(site=OuterRef("pk"), state=Message.State.QUEUED, due_at__lte=now)
+    message = Subquery(waiting.order_by("due_at").values("due_at")[:1])
+    oldest = Site.objects.aggregate(action=Min(Subquery(action)), message=Min(message)).values()
+    age = max(((now - moment).total_seconds() for moment in oldest if moment), default=0.0)
     if age > _STUCK:
         raise _Failed(f"The oldest waiting work is {age:.0f} s old. Look whether run_campaigns or the workers run.")
     return {"age_seconds": round(age, 1)}

@@ -6,7 +6,7 @@ Used from Python (admin columns) and, under the same names, as template tags (`{
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.templatetags.static import static
@@ -114,9 +114,30 @@ def ago(moment: datetime | None, otherwise: str = "–") -> SafeString:
     return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(timespec="seconds"), exact, words)
 
 
+class Inexact(int):
+    """A number that is not counted to the last, with its sign: ≈, ≥ or <. A sum with it is inexact too."""
+
+    sign: str
+
+    def __new__(cls, value: float, sign: str = "≈") -> Self:
+        made = super().__new__(cls, round(value))
+        made.sign = sign
+        return made
+
+    def __add__(self, other: int) -> "Inexact":
+        return Inexact(int(self) + int(other))
+
+    __radd__ = __add__
+
+
 def number(value: int | float | None) -> str:
-    """Return a number with the language's grouping; an en dash for none."""
-    return "–" if value is None else number_format(value, use_l10n=True, force_grouping=True)
+    """Return a number with the language's grouping; an inexact one with its sign; an en dash for none."""
+    if value is None:
+        return "–"
+    if isinstance(value, Inexact):
+        digits = 10 ** max(len(str(int(value))) - 3, 0)
+        return f"{value.sign} {number(int(value) // digits * digits)}"
+    return number_format(value, use_l10n=True, force_grouping=True)
 
 
 def event_words(event: str) -> str:

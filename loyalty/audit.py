@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from django.db import connection
 from django.http import HttpRequest
 
 from loyalty.models import AuditEntry, Site
 from loyalty.models.scope import Someone, known_user
+
+# Kinds of events that a list of choices shows.
+_MOST_EVENTS = 100
 
 
 def record(
@@ -36,3 +40,16 @@ def record(
         new=new,
         source_ip=request.META.get("REMOTE_ADDR") or None if request is not None else None,
     )
+
+
+def events() -> list[str]:
+    """Return the kinds of events that the trail has, each found by one step in the index rather than by reading all."""
+    table = connection.ops.quote_name(AuditEntry._meta.db_table)
+    sql = (
+        f"WITH RECURSIVE kinds(event) AS (SELECT MIN(event) FROM {table} UNION ALL SELECT (SELECT MIN(event) FROM "
+        f"{table} WHERE event > kinds.event) FROM kinds WHERE kinds.event IS NOT NULL) SELECT event FROM kinds WHERE "
+        "event IS NOT NULL LIMIT %s"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, (_MOST_EVENTS,))
+        return [event for (event,) in cursor.fetchall()]

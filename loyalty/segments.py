@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -18,7 +18,8 @@ from attentive_integration.annex_cloud import AnnexCloudClient
 from attentive_integration.attentive import SEGMENT_BATCH, AttentiveClient
 from attentive_integration.http import ErrorKind, VendorError
 from loyalty import audit, breakers, tokens
-from loyalty.models import AccessToken, Member, Segment, SegmentMember
+from loyalty.capped_counts import COUNT_CAP, Sample, capped_count, ends_of, values_of
+from loyalty.models import AccessToken, Member, Segment, SegmentMember, Site
 from loyalty.models.scope import Someone
 from loyalty.reach import reachable
 from loyalty.segment_rules import RulesError, all_of, condition, groups, validate_rules
@@ -30,6 +31,7 @@ __all__ = [
     "RuleCount",
     "RulesError",
     "counts",
+    "estimate",
     "explain_counts",
     "freeze",
     "matching_ids",
@@ -43,6 +45,7 @@ __all__ = [
 
 # Member ids in one query, below SQLite's limit of variables.
 _IDS = 5_000
+_EXAMPLES = 10
 # Annex Cloud takes all members in one request.
 MAX_EMAILS = 250_000
 _PUSH_LEASE = timedelta(minutes=2)
@@ -52,10 +55,12 @@ _LONGEST_PAUSE = 30.0
 
 @dataclass(frozen=True)
 class Counts:
-    """How many members a segment has, and how many of them may be texted."""
+    """How many members a segment has, and how many of them may be texted; `examples` are some of them."""
 
     total: int
     reachable: int
+    examples: tuple[Member, ...] = field(default=(), compare=False)
+    is_exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,12 +109,26 @@ def matching_ids(segment: Segment, member_ids: Collection[int]) -> set[int]:
 
 
 def counts(segment: Segment) -> Counts:
-    """Count a segment exactly: all of its members, and the reachable ones."""
+    """Count a segment exactly: all of its members, and the reachable ones. Takes seconds at a million members."""
     members = members_of(segment)
-    return Counts(members.count(), reachable(members, segment.site).count())
+    total = members.count()
+    return Counts(total, reachable(members, segment.site).count(), tuple(sample(segment)) if total else ())
 
 
-def sample(segment: Segment, n: int = 10) -> list[Member]:
+def estimate(segment: Segment) -> Counts:
+    """Count a frozen segment, or one of a site, with up to COUNT_CAP members; else estimate it from a sample."""
+    people = _current_members(segment)
+    if capped_count(members_of(segment) if segment.is_frozen else people) <= COUNT_CAP:
+        return counts(segment)
+    drawn = Sample.between(**values_of(ends_of(people, Site.objects.filter(pk=segment.site_id))))
+    members = members_of(segment).filter(pk__in=drawn.pks)
+    hits = set(members.values_list("pk", flat=True))
+    textable = reachable(people.filter(pk__in=hits), segment.site).count()
+    examples = Member.objects.filter(pk__in=sorted(hits)[-_EXAMPLES:]).order_by("-pk")
+    return Counts(drawn.estimate(len(hits)), drawn.estimate(textable), tuple(examples), is_exact=False)
+
+
+def sample(segment: Segment, n: int = _EXAMPLES) -> list[Member]:
     """Return up to n members, the newest first."""
     return list(members_of(segment).order_by("-pk")[:n])
 

@@ -133,7 +133,7 @@ class Message(models.Model):
     site = models.ForeignKey(Site, models.CASCADE, related_name="messages", db_index=False)
     member = models.ForeignKey(Member, models.CASCADE, related_name="messages", db_index=False)
     campaign = models.ForeignKey(Campaign, models.PROTECT, related_name="messages", db_index=False)
-    version = models.ForeignKey(CampaignVersion, models.PROTECT, related_name="messages")
+    version = models.ForeignKey(CampaignVersion, models.PROTECT, related_name="messages", db_index=False)
     action = models.ForeignKey(LoyaltyAction, models.PROTECT, related_name="messages")
     to = models.CharField(_("to"), max_length=16)
     body = models.TextField(_("text"), blank=True)
@@ -169,13 +169,11 @@ class Message(models.Model):
         indexes: ClassVar = [
             # What is due, per site, oldest first.
             models.Index(fields=["site", "due_at"], name="message_due", condition=models.Q(state="QUEUED")),
-            models.Index(
-                fields=["lease_until"], name="message_leased", condition=models.Q(state__in=["CLAIMED", "SENDING"])
-            ),
+            # SQLite uses a partial index where its condition follows from the query; from a list of states none does.
+            models.Index(fields=["lease_until"], name="message_lease", condition=models.Q(lease_until__isnull=False)),
             models.Index(fields=["site", "reason"], name="message_held", condition=models.Q(state="HELD")),
-            models.Index(
-                fields=["expires_at"], name="message_expiring", condition=models.Q(state__in=["QUEUED", "HELD"])
-            ),
+            models.Index(fields=["expires_at"], name="message_queued_expiring", condition=models.Q(state="QUEUED")),
+            models.Index(fields=["expires_at"], name="message_held_expiring", condition=models.Q(state="HELD")),
             # What is tried again, soonest first.
             models.Index(
                 fields=["due_at"], name="message_retried", condition=models.Q(state="QUEUED", attempt_count__gt=0)
@@ -186,6 +184,12 @@ class Message(models.Model):
             models.Index(fields=["member", "-created_at"], name="message_of_member"),
             models.Index(fields=["site", "to", "-sent_at"], name="message_to"),
             models.Index(fields=["site", "state", "-created_at"], name="message_site_state"),
+            models.Index(fields=["site", "campaign", "state", "-created_at"], name="message_site_campaign"),
+            models.Index(
+                fields=["site", "reason", "state", "-created_at"],
+                name="message_site_reason",
+                condition=~models.Q(reason=""),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -258,6 +262,7 @@ class WebhookEvent(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["id"], name="webhook_unprocessed", condition=models.Q(state="RECEIVED")),
             models.Index(fields=["site", "-received_at"], name="webhook_site_newest"),
+            models.Index(fields=["site", "state", "-received_at"], name="webhook_site_state"),
         ]
 
     def __str__(self) -> str:

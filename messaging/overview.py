@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Case, CharField, Count, DateTimeField, IntegerField, Min, QuerySet, Value, When
+from django.db.models import Case, Count, FloatField, IntegerField, OuterRef, QuerySet, Subquery, Value, When
 from django.utils import timezone
 
+from attentive_integration.markup import Inexact
+from loyalty.capped_counts import COUNT_CAP, CountOf, Sample, at_least, ends_of, values_of
 from loyalty.models import Breaker, Consent, ImportJob, LoyaltyAction, Site
 from messaging.models import Message, WebhookEvent
 
@@ -24,6 +26,8 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 _GROUP_OF = {state: key for key, states in GROUPS for state in states}
 DAYS = 7
+# So many messages of a state are counted one by one: of so few a sample tells little.
+_FEW = 2_000
 _UNDER_WAY = (ImportJob.State.PENDING, ImportJob.State.RUNNING)
 
 
@@ -38,8 +42,11 @@ class Outcomes:
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-def outcomes(messages: QuerySet[Message], now: datetime | None = None) -> Outcomes:
-    """Count the messages created in the last seven days, in one query; days begin at midnight of the current zone."""
+def outcomes(sites: QuerySet[Site], now: datetime | None = None) -> Outcomes:
+    """Count the sites' messages created in the last seven days; days begin at midnight of the current zone.
+
+    Of a state with many messages a sample is counted, so that the largest client's page is as fast as any.
+    """
     now = now or timezone.now()
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
     starts = [midnight - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
@@ -52,14 +59,7 @@ def outcomes(messages: QuerySet[Message], now: datetime | None = None) -> Outcom
         default=Value(-1),
         output_field=IntegerField(),
     )
-    rows = (
-        messages.filter(created_at__gte=edges[0])
-        .order_by()
-        .annotate(slice=slice_of)
-        .values_list("slice", "state", "reason")
-        .annotate(count=Count("pk"))
-    )
-    for number, state, reason, count in rows:
+    for (number, state, reason), count in _counts_of(sites, edges[0], slice_of).items():
         edge, key = edges[number], _GROUP_OF[state]
         found.last_week[key] += count
         if edge >= day_ago:
@@ -69,6 +69,29 @@ def outcomes(messages: QuerySet[Message], now: datetime | None = None) -> Outcom
         if reason and key in ("held", "unknown", "refused", "skipped"):
             found.reasons[state, reason] += count
     return found
+
+
+def _counts_of(sites: QuerySet[Site], since: datetime, slice_of: Case) -> dict[tuple[int, str, str], int]:
+    """Return the counts by slice, state and reason, in two queries."""
+    week = Message.objects.filter(site__in=sites.order_by(), created_at__gte=since)
+
+    def grouped(rows: QuerySet[Message], weight: float) -> QuerySet[Any]:
+        named = rows.order_by().annotate(slice=slice_of, weight=Value(weight, output_field=FloatField()))
+        return named.values_list("weight", "slice", "state", "reason").annotate(count=Count("pk"))
+
+    found = values_of(
+        {state: CountOf(week.filter(state=state), _FEW) for state in State.values}
+        | ends_of(Message.objects.filter(created_at__gte=since), sites, by="created_at")
+    )
+    many = [state for state in State.values if (found[state] or 0) > _FEW]
+    rows = grouped(week.filter(state__in=[state for state in State.values if state not in many]), 1)
+    if many:
+        sample = Sample.between(found["low"], found["high"])
+        rows = rows.union(grouped(week.filter(state__in=many, pk__in=sample.pks), sample.weight), all=True)
+    return {
+        (number, state, reason): count if weight == 1 else Inexact(count * weight)
+        for weight, number, state, reason, count in rows
+    }
 
 
 @dataclass(frozen=True)
@@ -81,46 +104,47 @@ class Queue:
 
 
 def queues(sites: QuerySet[Site], now: datetime | None = None) -> dict[str, Queue]:
-    """Return what waits on these sites, in one query: actions, messages, held, to_ask, webhooks."""
+    """Return what waits on these sites: actions, messages, held, unknown, to_ask, webhooks. In one query, or two.
+
+    Only the number of members to ask is estimated when there are many; the others are “≥ 10,000” then.
+    """
     now = now or timezone.now()
-    to_ask = Consent.objects.filter(site__in=sites, channel=Consent.Channel.TEXT, state=Consent.State.TO_ASK)
-    parts: list[QuerySet[Any]] = [
-        _waiting("actions", LoyaltyAction.objects.filter(site__in=sites, processed_at=None), "recorded_at"),
-        _waiting("messages", Message.objects.filter(site__in=sites, state=State.QUEUED, due_at__lte=now), "due_at"),
-        _waiting("held", Message.objects.filter(site__in=sites, state=State.HELD), "created_at"),
-        _waiting("unknown", Message.objects.filter(site__in=sites, state=State.UNKNOWN), "created_at"),
-        _waiting("to_ask", to_ask, "updated_at"),
-        _waiting(
-            "webhooks", WebhookEvent.objects.filter(site__in=sites, state=WebhookEvent.State.RECEIVED), "received_at"
-        ),
-    ]
-    found = {name: Queue(name, count, oldest) for name, count, oldest in parts[0].union(*parts[1:], all=True)}
-    return {
-        name: found.get(name, Queue(name, 0, None))
-        for name in ("actions", "messages", "held", "unknown", "to_ask", "webhooks")
+    due = Message.objects.filter(state=State.QUEUED, due_at__lte=now)
+    actions = LoyaltyAction.objects.filter(site__in=sites, processed_at=None)
+    webhooks = WebhookEvent.objects.filter(site__in=sites, state=WebhookEvent.State.RECEIVED)
+    to_ask = Consent.objects.filter(channel=Consent.Channel.TEXT, state=Consent.State.TO_ASK)
+    counts: dict[str, Any] = {
+        "actions": actions,
+        "messages": due.filter(site__in=sites),
+        "held": Message.objects.filter(site__in=sites, state=State.HELD),
+        "unknown": Message.objects.filter(site__in=sites, state=State.UNKNOWN),
+        "to_ask": to_ask.filter(site__in=sites),
+        "webhooks": webhooks,
     }
-
-
-def _waiting(name: str, rows: QuerySet[Any], since: str) -> QuerySet[Any]:
-    return (
-        rows.order_by()
-        .annotate(name=Value(name, output_field=CharField()))
-        .values("name")
-        .annotate(count=Count("pk"), oldest=Min(since, output_field=DateTimeField()))
-        .values_list("name", "count", "oldest")
-    )
+    # The oldest of each site is the first of an index.
+    first_due = due.filter(site=OuterRef("pk")).order_by("due_at").values("due_at")[:1]
+    first_dues = sites.annotate(due=Subquery(first_due)).exclude(due=None).order_by("due")
+    oldest = {
+        "actions_since": Subquery(actions.order_by("pk").values("recorded_at")[:1]),
+        "messages_since": Subquery(first_dues.values("due")[:1]),
+        "webhooks_since": Subquery(webhooks.order_by("pk").values("received_at")[:1]),
+    }
+    found = values_of({name: CountOf(rows) for name, rows in counts.items()} | oldest | ends_of(to_ask, sites))
+    waiting = {name: Queue(name, at_least(found[name] or 0), found.get(f"{name}_since")) for name in counts}
+    if waiting["to_ask"].count >= COUNT_CAP:
+        sample = Sample.between(found["low"], found["high"])
+        hits = counts["to_ask"].filter(pk__in=sample.pks).count()
+        waiting["to_ask"] = Queue("to_ask", max(sample.estimate(hits), waiting["to_ask"].count), None)
+    return waiting
 
 
 def badges(sites: QuerySet[Site]) -> dict[str, int]:
     """Return what the sidebar counts, in one query: sites whose tokens are held, running imports, unknown messages."""
-    parts = [
-        _counted("sites", Breaker.objects.filter(site__in=sites, opened_at__isnull=False)),
-        _counted("imports", ImportJob.objects.filter(site__in=sites, state__in=_UNDER_WAY)),
-        _counted("unknown", Message.objects.filter(site__in=sites, state=State.UNKNOWN)),
-    ]
-    return dict(parts[0].union(*parts[1:], all=True))
-
-
-def _counted(name: str, rows: QuerySet[Any]) -> QuerySet[Any]:
-    named = rows.order_by().annotate(name=Value(name, output_field=CharField())).values("name")
-    return named.annotate(count=Count("pk")).values_list("name", "count")
+    found = values_of(
+        {
+            "sites": CountOf(Breaker.objects.filter(site__in=sites, opened_at__isnull=False)),
+            "imports": CountOf(ImportJob.objects.filter(site__in=sites, state__in=_UNDER_WAY)),
+            "unknown": CountOf(Message.objects.filter(site__in=sites, state=State.UNKNOWN)),
+        }
+    )
+    return {name: at_least(count or 0) for name, count in found.items()}

@@ -92,10 +92,12 @@ def sweep() -> int:
             )
             crash_point("before_sweep_commit")
     crash_point("after_sweep")
-    over = Message.objects.filter(state__in=[State.QUEUED, State.HELD], expires_at__lte=Now())
-    # What a message waited for while it became too old is the better reason.
-    over.filter(reason="").update(reason=Code.EXPIRED)
-    return changed + over.update(state=State.EXPIRED, updated_at=Now())
+    for state in (State.QUEUED, State.HELD):
+        over = Message.objects.filter(state=state, expires_at__lte=Now())
+        # What a message waited for while it became too old is the better reason.
+        over.filter(reason="").update(reason=Code.EXPIRED)
+        changed += over.update(state=State.EXPIRED, updated_at=Now())
+    return changed
 
 
 def hold_behind_breakers() -> None:

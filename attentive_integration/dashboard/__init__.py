@@ -82,9 +82,11 @@ class DashboardSite(AdminSite):
         if not context["has_permission"]:
             return context
         site = chosen_site(request)
-        sites: Sequence[Site | Membership] = memberships_of(request.user)
+        sites: Sequence[Site | Membership]
         if getattr(request.user, "is_superuser", False):
             sites = list(Site.objects.only("pk", "client_name", "site_id")[: SWITCHER_SITES + 1])
+        else:
+            sites = memberships_of(request.user)
         return {
             **context,
             "chosen_site": site,

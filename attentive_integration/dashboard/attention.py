@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from attentive_integration.markup import number
 from attentive_integration.models import Heartbeat
 from loyalty.connection import Task, TaskState
 from loyalty.models import Breaker, ImportJob, Site
@@ -120,15 +121,15 @@ def _messages(waiting: dict[str, Queue], site_query: dict[str, str]) -> list[Ite
     found = []
     if count := waiting["unknown"].count:
         title = ngettext(
-            "Of %(count)d text it is not known whether it went out",
-            "Of %(count)d texts it is not known whether they went out",
+            "Of %(count)s text it is not known whether it went out",
+            "Of %(count)s texts it is not known whether they went out",
             count,
-        ) % {"count": count}
+        ) % {"count": number(count)}
         text = _("They are never sent again by themselves. Treat them as sent, or send them again.")
         link = address("messaging_message_changelist", state="UNKNOWN", period="all", **site_query)
         found.append(Item("warn", "question", title, text, link, _("Decide")))
     if count := waiting["held"].count:
-        title = ngettext("%(count)d text is held", "%(count)d texts are held", count) % {"count": count}
+        title = ngettext("%(count)s text is held", "%(count)s texts are held", count) % {"count": number(count)}
         text = _("They go out when their cause is mended, if they have not expired by then.")
         link = address("messaging_message_changelist", state="HELD", period="all", **site_query)
         found.append(Item("warn", "pause", title, text, link, _("See why")))

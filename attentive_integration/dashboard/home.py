@@ -22,7 +22,6 @@ from loyalty.models import AuditEntry, Breaker, ImportJob, Site
 from loyalty.models.scope import known_user
 from loyalty.permissions import Right, can, chosen_site
 from messaging import reasons
-from messaging.models import Message
 from messaging.overview import GROUPS, Outcomes, Queue, outcomes, queues
 
 # What staff call the groups of states, their tone and their icon.
@@ -43,12 +42,11 @@ def home(dashboard: Any, request: HttpRequest) -> TemplateResponse:
     now = timezone.now()
     site = chosen_site(request)
     scope = Site.objects.visible_to(request.user)
-    messages = Message.objects.visible_to(request.user)
     if site is not None:
-        scope, messages = scope.filter(pk=site.pk), messages.filter(site=site)
+        scope = scope.filter(pk=site.pk)
     sites = list(scope[:_SITES])
     query = {"site": site.site_id} if site else {}
-    found = outcomes(messages, now)
+    found = outcomes(scope.order_by(), now)
     waiting = queues(scope.order_by(), now)
     breakers = list(Breaker.objects.filter(site__in=scope, opened_at__isnull=False).select_related("site")[:10])
     jobs = _jobs(scope, now)

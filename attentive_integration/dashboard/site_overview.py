@@ -11,7 +11,7 @@ from attentive_integration.dashboard.attention import address
 from attentive_integration.dashboard.home import outcome_chart, queue_rows, top_reasons
 from attentive_integration.markup import ago, number, pill_for_state
 from loyalty import activation
-from loyalty.capped_counts import COUNT_CAP, capped_count
+from loyalty.capped_counts import CountOf, at_least, values_of
 from loyalty.connection import Task, TaskState
 from loyalty.models import AccessToken, AuditEntry, Breaker, Consent, Member, Site
 from messaging import reasons
@@ -24,10 +24,13 @@ def overview(dashboard: Any, request: HttpRequest, object_id: int) -> HttpRespon
     site: Site = admin.get_row(request, object_id)
     query = {"site": site.site_id}
     now = timezone.now()
-    found = outcomes(Message.objects.filter(site=site), now)
+    scope = Site.objects.filter(pk=site.pk).order_by()
+    found = outcomes(scope, now)
     current = list(AccessToken.objects.filter(site=site, slot="CURRENT", revoked_at=None).order_by("kind"))
     checks = activation.tasks(site, {token.kind for token in current})
-    subscribed = Consent.objects.filter(site=site, channel="TEXT", state=Consent.State.SUBSCRIBED)
+    subscribed = Consent.objects.filter(site=site, channel=Consent.Channel.TEXT, state=Consent.State.SUBSCRIBED)
+    members = Member.objects.people().filter(site=site)
+    counts = values_of({"members": CountOf(members), "subscribed": CountOf(subscribed)})
     messages = Message.objects.filter(site=site).select_related("campaign", "member").order_by("-created_at")[:10]
     context = {
         **admin.site_frame(request, site, "overview", site.client_name),
@@ -43,9 +46,9 @@ def overview(dashboard: Any, request: HttpRequest, object_id: int) -> HttpRespon
         "passed": sum(check.passed for check in checks),
         "breakers": list(Breaker.objects.filter(site=site, opened_at__isnull=False)),
         "stats": [
-            {"label": _("Members"), "value": capped(Member.objects.filter(site=site)), "icon": "members",
+            {"label": _("Members"), "value": at_least(counts["members"]), "icon": "members",
              "url": address("loyalty_member_changelist", **query)},
-            {"label": _("Subscribed"), "value": capped(subscribed), "icon": "consent", "tone": "good",
+            {"label": _("Subscribed"), "value": at_least(counts["subscribed"]), "icon": "consent", "tone": "good",
              "url": address("loyalty_consent_changelist", state="SUBSCRIBED", **query)},
             {"label": _("Accepted in 24 hours"), "value": number(found.last_day["accepted"]), "icon": "check",
              "tone": "good", "url": address("messaging_message_changelist", state="ACCEPTED", **query)},
@@ -54,7 +57,7 @@ def overview(dashboard: Any, request: HttpRequest, object_id: int) -> HttpRespon
         ],
         "chart": outcome_chart(found),
         "reasons": top_reasons(found, query),
-        "queues": queue_rows(queues(Site.objects.filter(pk=site.pk).order_by(), now), query),
+        "queues": queue_rows(queues(scope, now), query),
         "messages_url": address("messaging_message_changelist", **query),
         "headers": [_("Member"), _("Campaign"), _("State"), _("Why"), _("When")],
         "rows": [
@@ -71,9 +74,3 @@ def overview(dashboard: Any, request: HttpRequest, object_id: int) -> HttpRespon
         "clone_url": address("loyalty_site_setup", source=site.site_id),
     }  # fmt: skip
     return TemplateResponse(request, "admin/loyalty/site/overview.html", context)
-
-
-def capped(rows: Any) -> str:
-    """Return a count as a list would say it: exact up to ten thousand, then "more than"."""
-    count = capped_count(rows)
-    return _("more than %(count)s") % {"count": number(COUNT_CAP)} if count > COUNT_CAP else number(count)

@@ -16,8 +16,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from attentive_integration import health, heartbeats
+from attentive_integration import health
 from attentive_integration.dashboard.home import queue_rows
+from attentive_integration.heartbeats import TICK
 from attentive_integration.markup import ago, state_pill
 from attentive_integration.models import Heartbeat, RateLimit
 from loyalty import reconciliation, tokens
@@ -41,12 +42,14 @@ def system(dashboard: Any, request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     now = timezone.now()
     scope = sites_where(request.user, Right.SYSTEM).order_by()
+    heartbeats = list(Heartbeat.objects.order_by("name")[:50])
     context = {
         **dashboard.each_context(request),
         "title": _("System"),
         "checks": _checks(),
         "queues": queue_rows(queues(scope, now), {}),
-        "schedule": _schedule(),
+        "schedule": _schedule(heartbeats),
+        "heartbeats": heartbeats,
         "limits": _limits(scope),
         "breakers": list(Breaker.objects.filter(site__in=scope, opened_at__isnull=False).select_related("site")[:50]),
         "facts": _facts(),
@@ -74,10 +77,10 @@ def _checks() -> list[dict[str, Any]]:
     return checks
 
 
-def _schedule() -> list[list[Any]]:
+def _schedule(heartbeats: list[Heartbeat]) -> list[list[Any]]:
     """Return what beat orders, how often, and when its last sign was seen."""
     rows = []
-    seen = {row.name: row.beat_at for row in Heartbeat.objects.all()[:50]}
+    seen = {row.name: row.beat_at for row in heartbeats}
     for name, entry in settings.CELERY_BEAT_SCHEDULE.items():
         seconds = entry["schedule"]
         every = (
@@ -88,9 +91,7 @@ def _schedule() -> list[list[Any]]:
         task = str(entry["task"])
         last = seen.get(task) or (seen.get("beat") if "heartbeat" in task else None)
         rows.append([name.capitalize(), every, ago(last), task])
-    rows.append(
-        [_("run_campaigns by cron"), _("as your cron says"), ago(seen.get(heartbeats.TICK)), "manage.py run_campaigns"]
-    )
+    rows.append([_("run_campaigns by cron"), _("as your cron says"), ago(seen.get(TICK)), "manage.py run_campaigns"])
     return rows
 
 

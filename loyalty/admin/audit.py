@@ -3,13 +3,27 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from attentive_integration.markup import ago, event_words
+from attentive_integration.markup import ago
+from loyalty import audit
 from loyalty.admin.base import SiteScopedAdmin
 from loyalty.models import AuditEntry
+
+
+class EventFilter(admin.SimpleListFilter):
+    title = _("event")
+    parameter_name = "event"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(event, event) for event in audit.events()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+        return queryset.filter(event=self.value()) if self.value() else queryset
 
 
 @admin.register(AuditEntry)
@@ -17,20 +31,30 @@ class AuditEntryAdmin(SiteScopedAdmin):
     list_display = ("when", "who", "site", "event_shown", "target", "change")
     list_display_links = None
     list_title = _("Audit")
-    list_filter = ("event",)
+    list_filter = (EventFilter,)
     list_select_related = ("site",)
-    search_fields = ("actor", "event", "target")
-    search_help_text = _("Person, event or target")
+    # Names no column: `get_search_results` chooses the index.
+    search_fields = ("target",)
+    search_help_text = _("Person or event in full, or the beginning of a target")
     ordering = ("-at", "-pk")
+    sortable_by = ("when",)
     lead = _("Who did what, on which site. Entries are never edited, and secrets are never in them.")
     empty_icon = "audit"
     empty_text = _("What people and commands change on a site is written down here.")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[AuditEntry], search_term: str
+    ) -> tuple[QuerySet[AuditEntry], bool]:
+        text = search_term.strip()
+        if not text:
+            return queryset, False
+        return queryset.filter(Q(actor=text) | Q(event=text) | Q(target__startswith=text)), False
 
     @admin.display(description=_("when"), ordering="at")
     def when(self, entry: AuditEntry) -> SafeString:
         return ago(entry.at)
 
-    @admin.display(description=_("who"), ordering="actor")
+    @admin.display(description=_("who"))
     def who(self, entry: AuditEntry) -> str:
         return entry.actor or "–"
 

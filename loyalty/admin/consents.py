@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import Count, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -21,8 +21,9 @@ from django.utils.translation import gettext_lazy
 from attentive_integration.markup import STATE_LOOKS, ago, email_text, number, phone_text, pill_for_state
 from attentive_integration.phones import spellings
 from loyalty import subscriptions
-from loyalty.admin.base import SiteScopedAdmin
+from loyalty.admin.logs import LogAdmin, site_pks
 from loyalty.admin.waiting import duration as words_of
+from loyalty.capped_counts import estimated_counts
 from loyalty.models import AccessToken, Breaker, Consent, ConsentEvent, Member, Site
 from loyalty.permissions import Right, chosen_site
 
@@ -50,14 +51,12 @@ def address_text(row: Consent, *, whole: bool) -> str:
 
 
 @admin.register(Consent)
-class ConsentAdmin(SiteScopedAdmin):
+class ConsentAdmin(LogAdmin):
     list_display = ("address_shown", "channel", "state_shown", "site_shown", "decided", "updated", "detail")
     list_filter = (StateFilter, "channel")
     search_fields = ("address",)
     search_help_text = gettext_lazy("Phone in any spelling, or e-mail")
     list_select_related = ("site",)
-    sortable_by = ()
-    ordering = ("-pk",)
     lead = gettext_lazy(
         "Who may be texted, and how we know. An opt-out wins over everything older; every fact is kept in the ledger."
     )
@@ -131,17 +130,12 @@ class ConsentAdmin(SiteScopedAdmin):
 
     def queue_view(self, request: HttpRequest) -> HttpResponse:
         site = chosen_site(request)
-        waiting = Consent.objects.visible_to(request.user).filter(
-            channel=Channel.TEXT, state__in=[State.TO_ASK, State.REQUESTED], **({"site": site} if site else {})
-        )
+        scope = Site.objects.filter(pk__in=site_pks(request))
+        texts = Consent.objects.filter(channel=Channel.TEXT)
+        waiting = estimated_counts(texts.filter(state=State.TO_ASK), scope)
+        asked = estimated_counts(texts.filter(state=State.REQUESTED), scope)
         pace = settings.RATE_LIMITS["SUBSCRIBE"]
-        queues: dict[int, Queue] = {}
-        for pk, state, rows in waiting.values_list("site", "state").annotate(rows=Count("pk")).order_by():
-            queue = queues.setdefault(pk, Queue(pace))
-            if state == State.TO_ASK:
-                queue.waiting = rows
-            else:
-                queue.asked = rows
+        queues = {pk: Queue(pace, waiting.get(pk, 0), asked.get(pk, 0)) for pk in {**waiting, **asked}}
         context = self.frame(request, _("Subscribe queue"), pace=pace)
         if site is None:
             sites = Site.objects.filter(pk__in=queues)[:_MOST_SITES]

@@ -158,7 +158,7 @@ class SegmentAdmin(SiteScopedAdmin):
             if not may_change:
                 raise PermissionDenied
             builder = Builder(segment, request.POST)
-            changes_groups = {"add", "remove", "update"} & request.POST.keys()
+            changes_groups = {"add", "remove", "update", "exact"} & request.POST.keys()
             if not changes_groups and builder.is_valid():
                 return self._saved(request, builder)
         else:
@@ -178,8 +178,9 @@ class SegmentAdmin(SiteScopedAdmin):
             export_url=self._export_url(request, segment),
             rules_in_words=words_of(segment) if segment.is_frozen or not may_change else [],
         )
-        if "update" in request.POST and builder.rules_are_valid():
-            context |= self._counted(request, Segment(site=segment.site, rules=builder.rules()))
+        if {"update", "exact"} & request.POST.keys() and builder.rules_are_valid():
+            wanted = segment if segment.is_frozen else Segment(site=segment.site, rules=builder.rules())
+            context |= self._counted(request, wanted, exactly="exact" in request.POST)
         return TemplateResponse(request, "admin/loyalty/segment/builder.html", context)
 
     def _export_url(self, request: HttpRequest, segment: Segment) -> str:
@@ -224,13 +225,13 @@ class SegmentAdmin(SiteScopedAdmin):
             context |= self._counted(request, Segment(site=site, rules=builder.rules()))
         return TemplateResponse(request, "admin/loyalty/segment/counts.html", context)
 
-    def _counted(self, request: HttpRequest, segment: Segment) -> dict[str, Any]:
-        counted = segments.counts(segment)
+    def _counted(self, request: HttpRequest, segment: Segment, *, exactly: bool = False) -> dict[str, Any]:
+        counted = segments.counts(segment) if exactly else segments.estimate(segment)
         return {
             "counted": counted,
-            "left_out": counted.total - counted.reachable,
+            "left_out": counted.total - counted.reachable if counted.is_exact else 0,
+            "may_change": can(request.user, segment.site, Right.SEGMENT),
             "explanation": segments.explain_counts(segment) if not counted.total else None,
-            "samples": segments.sample(segment) if counted.total else [],
             "sees_pii": can(request.user, segment.site, Right.PII),
         }
 

@@ -71,6 +71,9 @@ class LoyaltyAction(models.Model):
             # A member's story, and segments by last action.
             models.Index(fields=["member", "-occurred_at"], name="action_of_member"),
             models.Index(fields=["site", "-recorded_at"], name="action_site_newest"),
+            models.Index(
+                fields=["site", "outcome", "-recorded_at"], name="action_site_outcome", condition=~models.Q(outcome="")
+            ),
         ]
 
     def __str__(self) -> str:

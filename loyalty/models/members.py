@@ -123,8 +123,12 @@ class Consent(models.Model):
             models.UniqueConstraint(fields=["site", "channel", "address"], name="one_consent_per_site_channel_address")
         ]
         indexes: ClassVar = [
-            # The subscribe queue, oldest first.
-            models.Index(fields=["site", "id"], name="consent_to_ask", condition=models.Q(state="TO_ASK")),
+            # The subscribe queue, oldest first; it is counted by its index alone.
+            models.Index(
+                fields=["site", "id"],
+                name="consent_text_to_ask",
+                condition=models.Q(channel="TEXT", state="TO_ASK"),
+            ),
             models.Index(
                 fields=["site", "checked_at"], name="consent_requested", condition=models.Q(state="REQUESTED")
             ),

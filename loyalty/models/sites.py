@@ -299,6 +299,12 @@ class AuditEntry(models.Model):
     class Meta:
         ordering: ClassVar = ["-at", "-pk"]
         verbose_name_plural = _("audit entries")
+        indexes: ClassVar = [
+            # What the page filters by and searches for.
+            models.Index(fields=["event", "-at"], name="audit_event"),
+            models.Index(fields=["actor", "-at"], name="audit_actor"),
+            models.Index(fields=["target"], name="audit_target", opclasses=["varchar_pattern_ops"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.event} {self.target}".strip()

@@ -14,10 +14,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from attentive_integration import markup, phones
+from loyalty.admin.logs import LogAdmin
 from loyalty.models import LoyaltyAction
 from loyalty.permissions import Right, can, chosen_site
 from messaging import why
-from messaging.admin.lists import LogAdmin, PeriodFilter, with_line
+from messaging.admin.lists import PeriodFilter, with_line
 
 Outcome = LoyaltyAction.Outcome
 _TONES = {Outcome.MATCHED: "good", Outcome.HISTORY: "calm", Outcome.SITE_DRAFT: "warn", Outcome.TOO_OLD: "warn"}
@@ -47,7 +48,10 @@ class OutcomeFilter(SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() == "WAITING":
             return queryset.filter(processed_at=None)
-        return queryset.filter(outcome=self.value()) if self.value() in Outcome.values else queryset
+        if self.value() not in Outcome.values:
+            return queryset
+        # SQLite uses the index of outcomes only where its condition stands in the query.
+        return queryset.filter(outcome=self.value()).exclude(outcome="")
 
 
 class MemberFilter(SimpleListFilter):

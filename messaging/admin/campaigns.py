@@ -20,11 +20,11 @@ from django.utils.translation import gettext_lazy
 from attentive_integration import markup, phones
 from attentive_integration.wake import wake
 from loyalty.admin.base import ActionRefused, ObjectAction, SiteScopedAdmin
-from loyalty.models import LoyaltyAction, Site
+from loyalty.capped_counts import CountOf, at_least
+from loyalty.models import Site
 from loyalty.permissions import Right, can, chosen_site, sites_where
 from messaging import campaigns, guest_texts, previews, starters, text
 from messaging.admin.campaign_pages import editor_parts, preview_parts, readiness, shadow_report, version_rows
-from messaging.admin.capped import CountOf, LatestOf, shown
 from messaging.admin.lists import with_line
 from messaging.campaigns import CampaignRefused
 from messaging.forms import CampaignForm, GoLiveForm, GuestTextForm, NewCampaignForm
@@ -32,12 +32,13 @@ from messaging.models import Campaign, Message
 
 State = Campaign.State
 
-# A text leaves within days of its action, so the week's texts belong to actions no older than this.
+# A text leaves within days of its making, so the week's texts are no older than this.
 _RECENT = timedelta(days=10)
 # The text that a campaign without a starter begins with. Members read it, so it is not translated for staff.
 _FIRST_BODY = "Thank you, {{ first_name|friend }}!"
-# The last text of a campaign is looked for among its messages for so many newest actions.
-_NEWEST = 200
+# Texts that the list counts for each campaign.
+_COUNTED = 1_000
+_SENT = (Message.State.SENDING, Message.State.ACCEPTED, Message.State.REFUSED, Message.State.UNKNOWN)
 
 
 @admin.register(Campaign)
@@ -96,12 +97,13 @@ class CampaignAdmin(SiteScopedAdmin):
         if match is None or match.url_name != "messaging_campaign_changelist":
             return rows
         now = timezone.now()
-        # The week's texts belong to actions from this one on; the index of the site's newest actions finds it.
-        since = LoyaltyAction.objects.filter(site=OuterRef(OuterRef("site")), recorded_at__gte=now - _RECENT)
-        first = since.order_by("recorded_at", "pk").values("pk")[:1]
-        texts = Message.objects.filter(campaign=OuterRef("pk"))
-        sent = texts.filter(action__gte=Subquery(first), sent_at__gte=now - timedelta(days=7)).order_by()
-        return rows.annotate(week=CountOf(sent), latest=LatestOf(texts.order_by("-action"), "sent_at", _NEWEST))
+        texts = Message.objects.filter(site=OuterRef("site"), campaign=OuterRef("pk"))
+        made, sent = {"created_at__gte": now - _RECENT}, {"sent_at__gte": now - timedelta(days=7)}
+        accepted = texts.filter(state=Message.State.ACCEPTED).order_by("-created_at")
+        return rows.annotate(
+            week=CountOf(texts.filter(state__in=_SENT, **made, **sent), _COUNTED),
+            latest=Subquery(accepted.values("sent_at")[:1]),
+        )
 
     @admin.display(description=gettext_lazy("action and text"))
     def text_shown(self, campaign: Campaign) -> SafeString:
@@ -121,7 +123,7 @@ class CampaignAdmin(SiteScopedAdmin):
 
     @admin.display(description=gettext_lazy("sent in 7 days"))
     def sent_week(self, campaign: Any) -> str:
-        return shown(campaign.week)
+        return markup.number(at_least(campaign.week, _COUNTED))
 
     @admin.display(description=gettext_lazy("last sent"))
     def last_sent(self, campaign: Any) -> SafeString:

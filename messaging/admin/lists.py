@@ -1,4 +1,4 @@
-"""What the lists of messages, actions and webhooks share: whose rows, which period, and two-line cells."""
+"""What the lists of messages, actions and webhooks share: which period, and two-line cells."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -16,36 +16,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from loyalty.admin.base import SiteScopedAdmin
-from loyalty.models import Site
-from loyalty.permissions import chosen_site
-
-
-def site_pks(request: HttpRequest) -> list[int]:
-    """Return the sites whose rows this request may show; read once per request.
-
-    Named one by one, they let the database walk an index of each site instead of a whole log.
-    """
-    if not hasattr(request, "_site_pks"):
-        site = chosen_site(request)
-        sites = Site.objects.visible_to(request.user).values_list("pk", flat=True)
-        request._site_pks = [site.pk] if site else list(sites)  # type: ignore[attr-defined]
-    return request._site_pks  # type: ignore[attr-defined]
-
 
 def with_line(words: str, line: str) -> SafeString:
     """Return a cell of a list with a quiet line under its words."""
     return format_html('<span>{}<br><span class="quiet small">{}</span></span>', words, line)
-
-
-class LogAdmin(SiteScopedAdmin):
-    """A long list, newest first, read by an index of each of the sites that the reader may see."""
-
-    ordering = ("-pk",)
-    sortable_by = ()
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return self.model._default_manager.filter(site__in=site_pks(request)).order_by("-pk")
 
 
 class PeriodFilter(SimpleListFilter):

@@ -21,12 +21,13 @@ from django.utils.translation import gettext_lazy, ngettext
 from attentive_integration import markup, phones
 from attentive_integration.wake import wake
 from loyalty.admin.base import ObjectAction
+from loyalty.admin.logs import LogAdmin, site_pks
+from loyalty.capped_counts import CountOf, at_least
 from loyalty.exports import ExportRefused
 from loyalty.models import LoyaltyAction, Site
 from loyalty.permissions import Right, can, chosen_site, sites_where
 from messaging import decisions, exports, reasons, text
-from messaging.admin.capped import CountOf, shown
-from messaging.admin.lists import LogAdmin, PeriodFilter, site_pks, with_line
+from messaging.admin.lists import PeriodFilter, with_line
 from messaging.admin.message_page import message_page
 from messaging.models import Campaign, Message
 
@@ -95,7 +96,8 @@ class ReasonFilter(SimpleListFilter):
         return sorted(titles, key=lambda pair: pair[1])
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(reason=self.value()) if self.value() else queryset
+        # SQLite uses the index of reasons only where its condition stands in the query.
+        return queryset.filter(reason=self.value()).exclude(reason="") if self.value() else queryset
 
 
 @admin.register(Message)
@@ -151,7 +153,8 @@ class MessageAdmin(LogAdmin):
             return queryset.filter(to=phone), False
         if number.isdecimal() and len(number) < 19:
             return queryset.filter(pk=int(number)), False
-        return queryset.filter(action__activity_id=words), False
+        actions = LoyaltyAction.objects.filter(site__in=site_pks(request), activity_id=words)
+        return queryset.filter(action__in=actions.values("pk")), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         response = super().changelist_view(request, extra_context)
@@ -197,7 +200,7 @@ class MessageAdmin(LogAdmin):
                 continue
             tabs.append(
                 {
-                    "label": f"{state.label} {shown(count)}",
+                    "label": f"{state.label} {markup.number(at_least(count))}",
                     "url": changelist.get_query_string({"state": state.value}, remove=["p"]),
                     "icon": markup.STATE_LOOKS[state.value][1],
                     "current": state == chosen,

@@ -11,13 +11,14 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from attentive_integration.markup import number
 from attentive_integration.wake import wake
 from loyalty import audit, stops
 from loyalty.admin.base import SiteScopedAdmin
+from loyalty.capped_counts import at_least, capped_count
 from loyalty.models import SendingStop, Site
 from loyalty.permissions import Right, can, chosen_site, sites_where
 from messaging import queue
-from messaging.admin.capped import COUNT_CAP, shown
 from messaging.models import Message
 from messaging.reasons import Code
 
@@ -92,7 +93,7 @@ class SendingStopAdmin(SiteScopedAdmin):
         held = Message.objects.filter(state=Message.State.HELD, reason=Code.STOPPED)
         if site is not None:
             held = held.filter(site=site)
-        count = held.order_by()[: COUNT_CAP + 1].count()
+        count = at_least(capped_count(held))
         if request.method == "POST":
             what = request.POST.get("held")
             if what not in ("send", "expire") and count:
@@ -115,7 +116,7 @@ class SendingStopAdmin(SiteScopedAdmin):
             request,
             _("Resume sending for %(what)s") % {"what": _words(site)},
             what=_words(site), count=count, is_all=site is None,
-            question=ngettext("%(n)s text was held.", "%(n)s texts were held.", count) % {"n": shown(count)},
+            question=ngettext("%(n)s text was held.", "%(n)s texts were held.", count) % {"n": number(count)},
         )  # fmt: skip
         return TemplateResponse(request, "admin/messaging/resume.html", context)
 

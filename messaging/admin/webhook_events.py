@@ -12,8 +12,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from attentive_integration import markup
+from loyalty.admin.logs import LogAdmin
 from loyalty.permissions import Right, can
-from messaging.admin.lists import LogAdmin, PeriodFilter
+from messaging.admin.lists import PeriodFilter
 from messaging.models import WebhookEvent
 
 

@@ -20,6 +20,8 @@ TASKS = {
         Task("sending.slow_site", environment=_FAST),
     ],
     "ask": [Task("asking.paces")],
+    "pages": [Task("pages.dashboard")],
+    "tick": [Task("ticking.over_old_messages", environment=_FAST)],
     "ingest": [Task("ingest.actions", web=True)],
     "recover": [Task("recovery.after_a_kill"), Task("recovery.after_a_flush", environment=_FAST)],
 }

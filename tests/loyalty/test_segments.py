@@ -2,8 +2,10 @@
 
 import pytest
 
+from attentive_integration.markup import number
+from loyalty import capped_counts, segments
 from loyalty.models import AuditEntry, Segment, SegmentMember
-from loyalty.segments import Counts, counts, explain_counts, freeze, matching_ids, members_of, sample
+from loyalty.segments import Counts, counts, estimate, explain_counts, freeze, matching_ids, members_of, sample
 from tests.factories import make_consent, make_member, make_site, make_user
 
 pytestmark = pytest.mark.django_db
@@ -91,3 +93,30 @@ def test_a_segment_with_members_and_a_site_without_need_no_rule_blamed() -> None
     assert "no members yet" in explain_counts(Segment(site=site, rules={"tier": "Gold"})).sentence
     make_member(site, tier="Gold")
     assert explain_counts(Segment(site=site, rules={"tier": "Gold"})).sentence == ""
+
+
+def test_a_segment_of_a_large_site_is_estimated_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    site, other = make_site(), make_site()
+    for owner in (site, other):
+        for n in range(120):
+            make_consent(make_member(owner, tier="Gold" if n % 2 else "Silver"))
+    gold = Segment(site=site, rules={"tier": "Gold"})
+    assert estimate(gold) == counts(gold) == Counts(60, 60)
+    monkeypatch.setattr(segments, "COUNT_CAP", 100)
+    monkeypatch.setattr(capped_counts, "SAMPLE", 90)
+    guess = estimate(gold)
+    assert not guess.is_exact and 40 <= guess.total <= 80 and number(guess.total).startswith("≈ ")
+    assert guess.examples and {member.tier for member in guess.examples} == {"Gold"}
+    assert {member.site_id for member in guess.examples} == {site.pk}
+    few = estimate(Segment(site=site, rules={"tier": "Diamond"}))
+    assert number(few.total).startswith("< ") and not few.examples
+
+
+def test_a_frozen_list_of_a_large_site_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make_site()
+    for n in range(30):
+        make_member(site, tier="Gold" if n < 5 else "Silver")
+    segment = Segment.objects.create(site=site, name="Five", rules={"tier": "Gold"})
+    freeze(segment, make_user(site))
+    monkeypatch.setattr(segments, "COUNT_CAP", 20)
+    assert estimate(segment) == Counts(5, 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from attentive_integration.markup import Inexact, number
 from messaging import tick
 
 
@@ -22,8 +23,9 @@ class Command(BaseCommand):
         tick.run_tick()
         counts = tick.counts()
         if options["json"]:
-            self.stdout.write(json.dumps(counts))
+            estimated = [state for state, count in counts.items() if isinstance(count, Inexact)]
+            self.stdout.write(json.dumps({**counts, "estimated": estimated} if estimated else counts))
             return
-        for state, number in counts.items():
-            if number or state == "left":
-                self.stdout.write(f"{state.lower():<12}{number:>10,}")
+        for state, count in counts.items():
+            if count or state == "left":
+                self.stdout.write(f"{state.lower():<12}{number(count):>12}")
