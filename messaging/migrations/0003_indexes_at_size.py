@@ -1,4 +1,3 @@
-import django.db.models.deletion
 from django.db import migrations, models
 
 from attentive_integration.online_indexes import AddIndexOnline
@@ -46,11 +45,5 @@ class Migration(migrations.Migration):
         migrations.RemoveIndex(
             model_name='message',
             name='message_expiring',
-        ),
-        # Nothing looks messages up by their campaign's version.
-        migrations.AlterField(
-            model_name='message',
-            name='version',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='messages', to='messaging.campaignversion'),
         ),
     ]

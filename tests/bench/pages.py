@@ -7,34 +7,32 @@ reads, whatever it shows.
 
 import argparse
 import http.client
-import json
 import os
 import random
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
-import django
-from django.db import connection, transaction
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
 
 from attentive_integration.embedded_broker import free_port
-from tests.postgres import PostgresCluster
+from loyalty.models import Segment, SiteMembership
+from messaging.models import Campaign
+from tests.bench import seeding
+from tests.bench.measuring import Row, Task, end, start, wait_until
+from tests.bench.plans import large_reads
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 MEMBERS, MESSAGES = 1_000_000, 5_000_000
 USERS = ("super1", "super2", "admin1", "admin2")
 PASSWORD = "for-benches-only"  # noqa: S105
 THINK_SECONDS = 0.2
 ROUNDS = 8
-# Lists and figures stop at ten thousand rows; who reads ten times as many of a large table scans it, index or not.
-MOST_ROWS = 100_000
 MOST_QUERIES = 15
 SEED = 20_261_125
 
@@ -153,68 +151,34 @@ class Filling:
         return self.random.choice(spellings).format(a=area, f=first, l=f"{last:04d}")
 
 
-def rows(
-    members: int = MEMBERS, messages: int = MESSAGES, rounds: int = ROUNDS, *, tell: bool = False
-) -> list[dict[str, Any]]:
-    """Return the measures of the dashboard with so many members and messages; `tell` prints each page's as well."""
-    with tempfile.TemporaryDirectory(prefix="loyalty-sms-bench-") as folder, PostgresCluster() as cluster:
-        port = free_port()
-        environment = {
-            **os.environ,
-            "DATABASE_URL": cluster.url,
-            "DATA_DIR": folder,
-            "SECRET_KEY": "for-benches-only-" * 4,
-            "FIELD_ENCRYPTION_KEYS": "A" * 43 + "=",
-            "PUBLIC_URL": f"http://127.0.0.1:{port}",
-            "DJANGO_SETTINGS_MODULE": "attentive_integration.settings",
-            "LOG_LEVEL": "WARNING",
-        }
-        facts = _child(environment, "seed", "--members", str(members), "--messages", str(messages))
-        return measured(environment, port, facts, rounds, tell=tell)
-
-
-def measured(
-    environment: dict[str, str], port: int, facts: dict[str, Any], rounds: int, *, tell: bool
-) -> list[dict[str, Any]]:
-    """Explain every page, then let the users walk; return the rows of the table."""
-    explained = _child(environment, "explain", "--facts", json.dumps(facts))
-    if tell:
-        for page, found in explained.items():
-            for line in found["scans"]:
-                print(f"SCAN {page}: {line}")
-            if found["queries"] > MOST_QUERIES:
-                print(f"QUERIES {page}: {found['queries']}")
-    times = _walk(environment, port, facts, rounds)
-    if tell:
-        for page, seconds in sorted(times.items(), key=lambda item: -_p95(item[1])):
-            print(f"{page:<60} p95 {_p95(seconds):>6.0f} ms   median {statistics.median(seconds) * 1000:>6.0f} ms")
+def dashboard(members: str = str(MEMBERS), messages: str = str(MESSAGES), rounds: str = str(ROUNDS)) -> list[Row]:
+    """Explain every page of a dashboard with so many members and messages, then let the users walk through them."""
+    facts = seed(int(members), int(messages))
+    explained = explain(facts)
+    times = _walk(facts, int(rounds))
+    for page, seconds in sorted(times.items(), key=lambda item: -_p95(item[1])):
+        middle = statistics.median(seconds) * 1000
+        print(f"{page:<66} p95 {_p95(seconds):>6.0f} ms   median {middle:>6.0f} ms", file=sys.stderr)
+    for page, found in explained.items():
+        for line in found["scans"]:
+            print(f"{page} scans: {line}", file=sys.stderr)
     worst = max(times, key=lambda page: _p95(times[page]))
     by_phone = [second for page in _PHONE_SEARCHES for second in times[page]]
     scanning = [page for page, found in explained.items() if found["scans"]]
     greedy = [page for page, found in explained.items() if found["queries"] > MOST_QUERIES]
-    machine = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
-    size = f"{facts['members']:,} members, {facts['messages']:,} messages"
+    load = f"load {os.getloadavg()[0]:.1f}"
+    size = f"{int(members):,} members, {int(messages):,} messages"
     return [
-        _row(f"worst p95 of {len(times)} pages, 4 users, {size}, ms", _p95(times[worst]), 300.0, f"{worst}; {machine}"),
-        _row("p95 of a search by phone, ms", _p95(by_phone), 100.0, f"{len(by_phone)} searches; {machine}"),
-        _row(f"pages that read more than {MOST_ROWS:,} rows of a large table", len(scanning), 0.0, ", ".join(scanning)),
-        _row(f"pages with more than {MOST_QUERIES} queries", len(greedy), 0.0, ", ".join(greedy)),
+        Row(f"worst p95 of {len(times)} pages, ms; {size}", _p95(times[worst]), at_most=300, note=f"{worst}; {load}"),
+        Row("p95 of a search by phone, ms", _p95(by_phone), at_most=100, note=f"{len(by_phone)} searches; {load}"),
+        Row("pages that scan a large table", len(scanning), at_most=0, note=", ".join(scanning)[:200]),
+        Row(f"pages with more than {MOST_QUERIES} queries", len(greedy), at_most=0, note=", ".join(greedy)[:200]),
     ]
-
-
-def _row(measure: str, value: float, at_most: float, note: str) -> dict[str, Any]:
-    return {"measure": measure, "value": round(value, 1), "at_most": at_most, "note": note[:200]}
 
 
 def _p95(seconds: list[float]) -> float:
     """Return the 95th percentile in milliseconds."""
     return statistics.quantiles(seconds, n=20, method="inclusive")[-1] * 1000 if len(seconds) > 1 else seconds[0] * 1000
-
-
-def _child(environment: dict[str, str], *arguments: str) -> Any:
-    command = [sys.executable, "-m", "tests.bench.pages", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 # --- Over HTTP --------------------------------------------------------------------------------------------------------
@@ -248,16 +212,16 @@ class Browser:
         return answer.status
 
 
-def _walk(environment: dict[str, str], port: int, facts: dict[str, Any], rounds: int) -> dict[str, list[float]]:
+def _walk(facts: dict[str, Any], rounds: int) -> dict[str, list[float]]:
     """Let every user open every page `rounds` times, after once that is not counted; return the seconds by page."""
+    port = free_port()
     # As in the Dockerfile.
-    options = ["--workers", "2", "--threads", "8", "--no-control-socket", "--log-level", "warning"]
-    command = [sys.executable, "-m", "gunicorn", "attentive_integration.wsgi", "--bind", f"127.0.0.1:{port}", *options]
-    server = subprocess.Popen(command, cwd=ROOT, env=environment)
+    options = ("--workers", "2", "--threads", "8", "--no-control-socket", "--log-level", "warning")
+    server = start("-m", "gunicorn", "attentive_integration.wsgi", "--bind", f"127.0.0.1:{port}", *options)
     times: dict[str, list[float]] = defaultdict(list)
     failures: list[str] = []
     try:
-        _wait_for(port)
+        wait_until(lambda: _answers(port), seconds=30)
         people = [
             threading.Thread(target=_use, args=(Browser(port, name), Filling(facts, SEED + n), rounds, times, failures))
             for n, name in enumerate(USERS)
@@ -267,8 +231,7 @@ def _walk(environment: dict[str, str], port: int, facts: dict[str, Any], rounds:
         for person in people:
             person.join()
     finally:
-        server.terminate()
-        server.wait(timeout=30)
+        end([server])
     if failures:
         raise RuntimeError(f"{len(failures)} pages did not open: {failures[:5]}")
     return times
@@ -290,30 +253,20 @@ def _use(browser: Browser, fill: Filling, rounds: int, times: dict[str, list[flo
             time.sleep(THINK_SECONDS if turn else 0)
 
 
-def _wait_for(port: int) -> None:
-    for _turn in range(100):
-        try:
-            probe = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            probe.request("GET", "/healthz")
-            if probe.getresponse().status == 200:
-                return
-        except OSError:
-            pass
-        time.sleep(0.2)
-    raise RuntimeError("The web server did not start.")
+def _answers(port: int) -> bool:
+    try:
+        probe = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        probe.request("GET", "/healthz")
+        return probe.getresponse().status == 200
+    except OSError:
+        return False
 
 
-# --- In a child process -----------------------------------------------------------------------------------------------
+# --- In the database --------------------------------------------------------------------------------------------------
 
 
 def seed(members: int, messages: int) -> dict[str, Any]:
     """Fill the database and make the users; return what addresses are filled with."""
-    from django.contrib.auth.models import User  # noqa: PLC0415
-
-    from loyalty.models import Segment, SiteMembership  # noqa: PLC0415
-    from messaging.models import Campaign  # noqa: PLC0415
-    from tests.bench import seeding  # noqa: PLC0415
-
     sites = seeding.seed(members, messages)
     for name in USERS:
         user = User.objects.create_user(name, password=PASSWORD, is_staff=True, is_superuser=name.startswith("super"))
@@ -330,18 +283,14 @@ def seed(members: int, messages: int) -> dict[str, Any]:
     }
 
 
-def explain(facts: dict[str, Any], only: str = "") -> dict[str, Any]:
+def explain(facts: dict[str, Any]) -> dict[str, Any]:
     """Open every page once as each kind of user, and explain its queries: large reads, and how many there are."""
-    from django.contrib.auth.models import User  # noqa: PLC0415
-    from django.test import Client  # noqa: PLC0415
-
-    wanted = {name: page for name, page in pages().items() if only in name}
-    found: dict[str, Any] = {name: {"scans": [], "queries": 0} for name in wanted}
+    found: dict[str, Any] = {name: {"scans": [], "queries": 0} for name in pages()}
     fill = Filling(facts, SEED)
     for username in ("super1", "admin1"):
         client = Client(SERVER_NAME="127.0.0.1", raise_request_exception=True)
         client.force_login(User.objects.get(username=username))
-        for name, (address, form) in wanted.items():
+        for name, (address, form) in pages().items():
             queries: list[tuple[str, Any]] = []
 
             def note(execute: Any, sql: str, params: Any, many: bool, context: Any, to: Any = queries) -> Any:
@@ -356,49 +305,14 @@ def explain(facts: dict[str, Any], only: str = "") -> dict[str, Any]:
     return found
 
 
-def large_reads(queries: list[tuple[str, Any]]) -> list[str]:
-    """Run these queries again, without effect, and say which read more than MOST_ROWS rows of a large table."""
-    from tests.bench import seeding  # noqa: PLC0415
-
-    large = {model._meta.db_table for model in seeding.LARGE}
-    reads = []
-    for sql, params in queries:
-        if not sql.lstrip("( ").startswith(("SELECT", "WITH", "UPDATE")):
-            continue
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql}", params)
-            plan = cursor.fetchone()[0][0]
-            transaction.set_rollback(True)
-        waiting = [plan["Plan"]]
-        while waiting:
-            node = waiting.pop()
-            waiting += node.get("Plans", [])
-            removed = sum(value for key, value in node.items() if key.startswith("Rows Removed by"))
-            read = round((node["Actual Rows"] + removed) * node["Actual Loops"])
-            if node.get("Relation Name") in large and read > MOST_ROWS:
-                what = f"{node['Node Type']} of {read:,} rows of {node['Relation Name']}"
-                reads.append(f"{what}, {plan['Execution Time']:.0f} ms: …{sql[-300:]}")
-    return reads
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", nargs="?", default="rows", choices=["rows", "seed", "explain"])
     parser.add_argument("--members", type=int, default=MEMBERS)
     parser.add_argument("--messages", type=int, default=MESSAGES)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each user opens each page")
-    parser.add_argument("--only", default="", help="explain only pages whose name has this in it")
-    parser.add_argument("--facts", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.task == "rows":
-        for row in rows(options.members, options.messages, options.rounds, tell=True):
-            print(f"{row['measure']:<62} {row['value']:>8} (at most {row['at_most']})  {row['note']}")
-        return
-    django.setup()
-    if options.task == "seed":
-        print(json.dumps(seed(options.members, options.messages)))
-    else:
-        print(json.dumps(explain(options.facts, options.only)))
+    for row in Task("pages.dashboard").run(str(options.members), str(options.messages), str(options.rounds)):
+        print(row)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from attentive_integration.sandbox.process import SandboxProcess
-from loyalty import consent
+from loyalty import capped_counts, consent, segments
 from loyalty.models import AccessToken, AuditEntry, Consent, Member, Segment, Site, SiteMembership
 from tests.factories import make_action, make_member, make_site, make_token, make_user
 
@@ -229,3 +229,20 @@ def test_queries_do_not_grow_with_the_rows(site: Site, client: Client) -> None:
         make_member(site)
     assert queries_of(client, LIST) == one <= MOST_QUERIES
     assert queries_of(client, page(segment)) == builder <= MOST_QUERIES
+
+
+def test_counts_of_a_large_site_are_estimates_until_somebody_asks_for_more(
+    site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_member(make_site(), tier="Gold")
+    for _ in range(60):
+        make_member(site, tier="Gold")
+    monkeypatch.setattr(segments, "COUNT_CAP", 50)
+    monkeypatch.setattr(capped_counts, "SAMPLE", 40)
+    live = client.post(count_page(site), form({"tier": ["Gold"]})).content.decode()
+    assert "≈ " in live and "Estimated from a sample" in live and 'name="exact"' in live
+    exact = text_of(client.post(add_page(site), form({"tier": ["Gold"]}, exact="1")))
+    assert "Members 62" in exact and "≈" not in exact and "Estimated" not in exact
+    assert not Segment.objects.exists()
+    viewer = browser(make_user(site, role=Role.SUPPORT))
+    assert 'name="exact"' not in viewer.post(count_page(site), form({"tier": ["Gold"]})).content.decode()

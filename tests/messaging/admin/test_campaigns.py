@@ -237,7 +237,8 @@ def test_the_list_counts_the_weeks_texts(client: Any, site: Site) -> None:
     for action in actions:
         make_message(member, campaign, action=action, state="ACCEPTED", sent_at=now)
     make_message(member, campaign)
-    make_message(member, campaign, state="ACCEPTED", sent_at=now - timedelta(days=8))
+    long_ago = now - timedelta(days=8)
+    make_message(member, campaign, state="ACCEPTED", created_at=long_ago, sent_at=long_ago)
     answer = client.get(reverse("admin:messaging_campaign_changelist"))
     (row,) = answer.context["cl"].result_list
     assert (row.week, row.latest) == (3, now)
