@@ -1,11 +1,10 @@
-"""The dashboard at a million members and five million messages, on PostgreSQL: `python -m tests.bench.pages`.
+"""The dashboard at a million members and five million messages (`python -m tests.bench pages --sizes 9000 50000` at less).
 
 Four people, two of them superusers, walk through every page over HTTP, 200 ms after each answer; the web server is
 started as the image starts it. Beforehand every query of every page is explained: how many rows of the large tables it
 reads, whatever it shows.
 """
 
-import argparse
 import http.client
 import os
 import random
@@ -25,7 +24,7 @@ from attentive_integration.embedded_broker import free_port
 from loyalty.models import Segment, SiteMembership
 from messaging.models import Campaign
 from tests.bench import seeding
-from tests.bench.measuring import Row, Task, end, start, wait_until
+from tests.bench.measuring import Row, end, start, wait_until
 from tests.bench.plans import large_reads
 
 MEMBERS, MESSAGES = 1_000_000, 5_000_000
@@ -303,17 +302,3 @@ def explain(facts: dict[str, Any]) -> dict[str, Any]:
             found[name]["queries"] = max(found[name]["queries"], len(queries))
             found[name]["scans"] += [f"{username}: {scan}" for scan in large_reads(queries)]
     return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--members", type=int, default=MEMBERS)
-    parser.add_argument("--messages", type=int, default=MESSAGES)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each user opens each page")
-    options = parser.parse_args()
-    for row in Task("pages.dashboard").run(str(options.members), str(options.messages), str(options.rounds)):
-        print(row)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,8 @@
 """A tick over 1,000 new actions, with years of old ones behind it and then with none; the texts go to the sandbox.
 
-`python -m tests.bench.ticking --messages 10000000` is the whole goal; by itself a tenth of it, in a few minutes.
+`python -m tests.bench tick --sizes 10000000` is the whole goal; by itself a tenth of it, in a few minutes.
 """
 
-import argparse
 import statistics
 import time
 from typing import Any
@@ -16,7 +15,7 @@ from loyalty.models import AccessToken, Member, Site
 from messaging import tick
 from messaging.models import Message
 from tests.bench import seeding
-from tests.bench.measuring import Row, Task, sandbox
+from tests.bench.measuring import Row, sandbox
 from tests.bench.plans import large_reads
 from tests.factories import make_token
 
@@ -82,16 +81,3 @@ def _reads_of_a_tick() -> list[str]:
     with connection.execute_wrapper(note):
         tick.run_tick()
     return large_reads(queries)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=MESSAGES, help="how many old messages there are")
-    options = parser.parse_args()
-    task = Task("ticking.over_old_messages", environment={"RATE_LIMIT_DEFAULT": "1000000"})
-    for row in task.run(str(options.messages)):
-        print(row)
-
-
-if __name__ == "__main__":
-    main()
