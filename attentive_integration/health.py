@@ -1,6 +1,7 @@
 """Two addresses for whoever watches the installation: does the process live, and can it do its work?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import redis
@@ -14,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from attentive_integration import heartbeats
+from attentive_integration.models import Heartbeat
 from loyalty.models import LoyaltyAction, Site
 from messaging.models import Message
 
@@ -53,10 +55,10 @@ def _broker() -> dict[str, Any]:
     return {}
 
 
-def _alive(name: str) -> dict[str, Any]:
+def _alive(name: str, ages: Callable[[], dict[str, float]]) -> dict[str, Any]:
     if not settings.REDIS_URL:
         return {"state": "not used"}
-    age = heartbeats.seconds_since(name)
+    age = ages().get(name)
     if age is None:
         raise _Failed(f"No {name} has shown itself yet. Start one.")
     if age > _SILENT[name]:
@@ -78,20 +80,22 @@ def _queue() -> dict[str, Any]:
     return {"age_seconds": round(age, 1)}
 
 
-_CHECKS: dict[str, Callable[[], dict[str, Any]]] = {
-    "database": _database,
-    "migrations": _migrations,
-    "broker": _broker,
-    "worker": lambda: _alive(heartbeats.WORKER),
-    "beat": lambda: _alive(heartbeats.BEAT),
-    "queue": _queue,
-}
+def results(signs: Iterable[Heartbeat] | None = None) -> dict[str, dict[str, Any]]:
+    """Return what each check found: `ok`, and an `error`, an `age_seconds` or a `state`.
 
-
-def results() -> dict[str, dict[str, Any]]:
-    """Return what each check found: `ok`, and an `error`, an `age_seconds` or a `state`."""
+    `signs` are the heartbeats, where the caller has read them.
+    """
+    ages = cache(lambda: heartbeats.ages(signs))
+    all_checks: dict[str, Callable[[], dict[str, Any]]] = {
+        "database": _database,
+        "migrations": _migrations,
+        "broker": _broker,
+        "worker": lambda: _alive(heartbeats.WORKER, ages),
+        "beat": lambda: _alive(heartbeats.BEAT, ages),
+        "queue": _queue,
+    }
     checks: dict[str, dict[str, Any]] = {}
-    for name, check in _CHECKS.items():
+    for name, check in all_checks.items():
         try:
             checks[name] = {"ok": True, **check()}
         except _Failed as failure:

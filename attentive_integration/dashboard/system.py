@@ -46,7 +46,7 @@ def system(dashboard: Any, request: HttpRequest) -> HttpResponse:
     context = {
         **dashboard.each_context(request),
         "title": _("System"),
-        "checks": _checks(),
+        "checks": _checks(heartbeats),
         "queues": queue_rows(queues(scope, now), {}),
         "schedule": _schedule(heartbeats),
         "heartbeats": heartbeats,
@@ -57,9 +57,9 @@ def system(dashboard: Any, request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "admin/system.html", context)
 
 
-def _checks() -> list[dict[str, Any]]:
+def _checks(heartbeats: list[Heartbeat]) -> list[dict[str, Any]]:
     checks = []
-    for name, result in health.results().items():
+    for name, result in health.results(heartbeats).items():
         label, icon_name = _WORDS[name]() if name in _WORDS else (name, "info")
         unused = result.get("state") == "not used"
         age = result.get("age_seconds")
