@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('loyalty', '0009_indexes_at_size'),
-        ('messaging', '0002_queue_and_care'),
+        ('messaging', '0003_time_of_each_call'),
     ]
 
     operations = [

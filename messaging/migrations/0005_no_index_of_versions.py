@@ -6,7 +6,7 @@ class Migration(migrations.Migration):
 
     # SQLite makes the table anew for this, so it is a transaction of its own.
     dependencies = [
-        ('messaging', '0003_indexes_at_size'),
+        ('messaging', '0004_indexes_at_size'),
     ]
 
     operations = [
