@@ -9,7 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from attentive_integration.markup import ago
+from attentive_integration.markup import ago, event_words
 from loyalty import audit
 from loyalty.admin.base import SiteScopedAdmin
 from loyalty.models import AuditEntry
@@ -20,7 +20,7 @@ class EventFilter(admin.SimpleListFilter):
     parameter_name = "event"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(event, event) for event in audit.events()]
+        return [(event, event_words(event)) for event in audit.events()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
         return queryset.filter(event=self.value()) if self.value() else queryset
