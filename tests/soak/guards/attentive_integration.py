@@ -163,11 +163,6 @@ MUTATIONS = (
         _PAGES + "test_home_tells_nothing_of_other_tenants_troubles",
     ),
     Mutation(
-        "the messages of Home", "attentive_integration/dashboard/home.py",
-        "messages = Message.objects.visible_to(request.user)", "messages = Message.objects.all()",
-        _PAGES + "test_home_counts_only_the_users_sites",
-    ),
-    Mutation(
         "the counts in the sidebar", "attentive_integration/dashboard/__init__.py",
         "scope = Site.objects.visible_to(request.user).order_by()", "scope = Site.objects.order_by()",
         _PAGES + "test_home_tells_nothing_of_other_tenants_troubles",

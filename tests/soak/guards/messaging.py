@@ -203,7 +203,7 @@ MUTATIONS = (
     ),
     Mutation(
         "expiry of what waits", "messaging/queue.py",
-        "return changed + over.update(state=State.EXPIRED, updated_at=Now())", "return changed",
+        "        changed += over.update(state=State.EXPIRED, updated_at=Now())\n", "",
         _DISPATCH + "test_what_is_held_too_long_expires",
     ),
     Mutation(
@@ -393,7 +393,7 @@ MUTATIONS = (
     ),
     # --- Tenants ------------------------------------------------------------------------------------------------------
     Mutation(
-        "the rows of the logs", "messaging/admin/lists.py",
+        "the rows of the logs", "loyalty/admin/logs.py",
         "sites = Site.objects.visible_to(request.user).values", "sites = Site.objects.values",
         _PAGES + "test_lists_show_the_own_tenant_alone",
     ),
