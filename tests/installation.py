@@ -4,6 +4,7 @@ On SQLite the database is a file in a temporary folder; where DATABASE_URL names
 own is created there and dropped afterwards.
 """
 
+import atexit
 import http.client
 import json
 import os
@@ -16,7 +17,7 @@ import urllib.error
 import urllib.request
 import uuid
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import django
 import environ
@@ -27,6 +28,7 @@ from attentive_integration.embedded_broker import free_port
 from attentive_integration.sandbox.process import SandboxProcess
 
 ROOT = Path(__file__).resolve().parent.parent
+_SQLITE_FILE = "db.sqlite3"
 # What Python runs as a Celery worker of one process, which wants a name (`-n`), and as beat, which wants a file (`-s`).
 WORKER = (
     "-m", "celery", "-A", "attentive_integration", "worker", "-Q", "celery,send,webhook,import,export", "-c", "1",
@@ -65,7 +67,9 @@ class Installation:
             "ANNEX_CLOUD_API_URL": f"{self.sandbox.url}/api/3.0",
             **self.extra,
         }
-        self.manage("migrate", "--no-input", "-v0")
+        if not self._is_migrated:
+            self.manage("migrate", "--no-input", "-v0")
+            self._keep_as_template()
         if self.web:
             self.server = self.start(
                 "-m", "gunicorn", "attentive_integration.wsgi", "--no-control-socket", "-b", f"127.0.0.1:{self.port}",
@@ -210,15 +214,37 @@ class Installation:
         except ValueError:
             return status, raw.decode(errors="replace")
 
+    # --- The database: migrated once in a process, and then copied, because that takes seconds ------------------------
+
+    _templates: ClassVar[dict[str, str]] = {}
+
+    @property
+    def _is_migrated(self) -> bool:
+        return self.server_url in self._templates
+
     def _create_database(self) -> None:
-        if not self.server_url:
-            return
+        template = self._templates.get(self.server_url)
+        if self.server_url:
+            self.database_url = self._copy_on_server(template or "template1")
+        elif template:
+            shutil.copy(template, self.folder / _SQLITE_FILE)
+
+    def _keep_as_template(self) -> None:
+        if self.server_url:
+            made = self._copy_on_server(self.database_url.rsplit("/", 1)[1])
+            self._templates[self.server_url] = made.rsplit("/", 1)[1]
+        else:
+            folder = Path(tempfile.mkdtemp(prefix="loyalty-sms-migrated-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            self._templates[self.server_url] = str(shutil.copy(self.folder / _SQLITE_FILE, folder))
+
+    def _copy_on_server(self, template: str) -> str:
+        """Create a database as a copy of another one, and return its address."""
         settings = environ.Env.db_url_config(self.server_url)
         name = f"installation_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self.server_url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        host = f"{settings['USER']}@{settings['HOST']}:{settings['PORT']}"
-        self.database_url = f"postgres://{host}/{name}"
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return f"postgres://{settings['USER']}@{settings['HOST']}:{settings['PORT']}/{name}"
 
     def _wait_for_web(self) -> None:
         deadline = time.monotonic() + 60

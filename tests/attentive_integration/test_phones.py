@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from attentive_integration import nanp, phones
 from attentive_integration.phones import PhoneError, to_e164
+from tests.examples import examples
 
 ALL_COUNTRIES = frozenset(phonenumbers.SUPPORTED_REGIONS)
 
@@ -176,7 +177,7 @@ FORMS = [
     st.sampled_from(["US", "CA", "GB", "PR", "DE"]),
     st.sampled_from([("US", "CA", "GB"), ("US",), ("CA",), ALL_COUNTRIES]),
 )
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=examples(2_000), deadline=None)
 @example(770, 555, 101, FORMS[0], "US", ("US", "CA", "GB"))
 @example(246, 555, 101, FORMS[0], "US", ALL_COUNTRIES)
 def test_a_north_american_number_gets_the_librarys_verdict(area, exchange, line, form, country, allowed):
@@ -185,13 +186,13 @@ def test_a_north_american_number_gets_the_librarys_verdict(area, exchange, line,
 
 
 @given(st.from_regex(phones._NANP, fullmatch=True) | st.from_regex(phones._NANP_PLUS, fullmatch=True))
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=examples(1_000), deadline=None)
 def test_whatever_the_fast_path_may_take_gets_the_librarys_verdict(raw):
     assert ours(raw) == library(raw, "US", ("US", "CA", "GB"))
 
 
 @given(st.text(max_size=40) | st.text("0123456789 +-().xeE,", max_size=20), st.sampled_from(["US", "GB"]))
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=examples(1_000), deadline=None)
 def test_any_text_is_a_valid_number_or_a_sentence(raw, country):
     try:
         phone = to_e164(raw, country)

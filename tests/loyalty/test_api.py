@@ -16,6 +16,7 @@ from loyalty import consent, tokens
 from loyalty.actions import record_actions
 from loyalty.models import AccessToken, ActionType, LoyaltyAction, Member, Site
 from tests.concurrency import meanwhile
+from tests.examples import examples
 from tests.factories import make_member, make_phone, make_site, make_token
 
 pytestmark = pytest.mark.django_db
@@ -284,7 +285,7 @@ _anything = st.recursive(
 
 
 class AnyJSON(TestCase):
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     @given(st.dictionaries(st.sampled_from(["activity_id", "action", "phone", "points", "data", "x"]), _anything))
     def test_any_json_is_answered_and_never_an_error_of_ours(self, item: dict[str, Any]) -> None:
         site, token = make_client_site()

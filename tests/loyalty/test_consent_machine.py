@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from loyalty import consent
 from loyalty.models import Consent, ConsentEvent
 from messaging import invariants
+from tests.examples import examples
 from tests.factories import make_site
 
 pytestmark = pytest.mark.django_db
@@ -181,7 +182,7 @@ def test_consent_under_facts_in_any_order() -> None:
     run_state_machine_as_test(
         Facts,
         settings=settings(
-            max_examples=60,
+            max_examples=examples(60),
             stateful_step_count=25,
             deadline=None,
             derandomize=True,

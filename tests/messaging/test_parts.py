@@ -5,6 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from messaging.parts import parts, suggestion
+from tests.examples import examples
 
 GSM = (
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
@@ -47,7 +48,7 @@ plain_texts = st.sampled_from([GSM, DOUBLE, GSM + DOUBLE, "ab€", "a€😀", "
 
 
 @given(plain_texts | st.text(GSM + DOUBLE))
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=examples(1_500), deadline=None)
 @example("a" * 152 + "€" * 10)
 @example("é" * 160)
 @example("é" * 161)
@@ -131,7 +132,7 @@ def test_culprits_are_named_once_in_order_with_a_plain_suggestion():
 
 
 @given(st.characters())
-@settings(max_examples=2_000)
+@settings(max_examples=examples(2_000))
 def test_a_suggestion_never_costs_more_and_never_brings_a_brace(character):
     plain = suggestion(character)
     assert plain == "" or parts(plain).encoding == "GSM-7"
@@ -139,7 +140,7 @@ def test_a_suggestion_never_costs_more_and_never_brings_a_brace(character):
 
 
 @given(st.text(st.characters(), max_size=300), st.text(st.characters(), max_size=5))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @example("\ud800\udc00\udfff\ud800", "\u200d")
 @example("e" + "\u0301" * 200, "")
 def test_any_text_is_counted(text, prefix):

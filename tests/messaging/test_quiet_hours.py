@@ -15,6 +15,7 @@ from attentive_integration import phones
 from loyalty.models import Site
 from messaging import quiet_hours
 from messaging.quiet_hours import HORIZON_DAYS, next_allowed
+from tests.examples import examples
 
 DATA = json.loads((Path(quiet_hours.__file__).parent / "state_windows.json").read_text())
 US_ZONES = sorted({zone for zones in DATA["time_zones"].values() for zone in zones})
@@ -221,7 +222,7 @@ moments = st.builds(
 
 
 @given(windows, st.sampled_from(sorted(DATA["time_zones"])), st.sampled_from(["", *US_ZONES]), moments)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_the_earliest_minute_that_every_candidate_zone_and_state_allows(hours, state, zone, now):
     try:
         quiet_hours.check_quiet_hours(hours)

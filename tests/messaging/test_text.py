@@ -20,6 +20,7 @@ from messaging.text import (
     render,
     worst_case,
 )
+from tests.examples import examples
 
 any_text = st.text(st.characters())
 json_values = st.recursive(
@@ -287,7 +288,7 @@ templates = st.lists(
     st.dictionaries(st.sampled_from(["k", "first_name", "tier"]), json_values) | json_values,
     st.none() | st.integers(),
 )
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=examples(1_500), deadline=None)
 @example("{{ first_name }}", {"first_name": "\ud800", "last_name": "", "tier": ""}, {}, None)
 def test_whatever_comes_in_is_a_sendable_text_or_a_reason(body, names, data, points):
     rendered = render(body, member(points=points, **names), action(data=data, points_delta=points))
@@ -304,7 +305,7 @@ def test_whatever_comes_in_is_a_sendable_text_or_a_reason(body, names, data, poi
 
 
 @given(templates)
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=examples(1_000), deadline=None)
 def test_a_text_that_was_saved_never_meets_a_brace_of_its_own(body):
     try:
         check_body(body)

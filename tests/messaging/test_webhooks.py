@@ -230,9 +230,9 @@ def test_an_opt_out_without_a_time_is_never_lost_in_silence(site: Site) -> None:
     assert state(site, "+17705550102") == "UNSUBSCRIBED"
 
 
-def test_a_thousand_replays_have_one_effect(site: Site) -> None:
+def test_hundreds_of_replays_have_one_effect(site: Site) -> None:
     body = event("sms.unsubscribed")
-    assert {post(site, body).status_code for _ in range(1000)} == {200}
+    assert {post(site, body).status_code for _ in range(300)} == {200}
     assert WebhookEvent.objects.count() == ConsentEvent.objects.count() == 1
 
 

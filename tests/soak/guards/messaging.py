@@ -344,7 +344,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the same bytes have one effect", "messaging/webhooks.py",
-        "    if not is_new:\n        return row\n", "", _WEBHOOKS + "test_a_thousand_replays_have_one_effect",
+        "    if not is_new:\n        return row\n", "", _WEBHOOKS + "test_hundreds_of_replays_have_one_effect",
     ),
     Mutation(
         "the same bytes are stored once", "messaging/models.py",
