@@ -21,14 +21,14 @@ from import_export.widgets import Widget
 
 from attentive_integration.phones import PhoneError, to_e164
 from attentive_integration.storable import is_storable
-from loyalty.spreadsheets import restore
+from loyalty.spreadsheets import typed
 
 # A cell of these two dashes empties the field; a blank cell leaves it as it is.
 CLEAR = "--"
 BIGGEST = 2**63 - 1
 # Signs, in cells joined by line ends, that a cell is not to be taken as it is: a space at its edge, a leading
-# apostrophe, a clear.
-_MARKS = ("\n ", " \n", "\n'", f"\n{CLEAR}\n")
+# apostrophe, a text in the form of a formula, a clear.
+_MARKS = ("\n ", " \n", "\n'", '\n="', f"\n{CLEAR}\n")
 
 
 class CellError(ValueError):
@@ -69,7 +69,7 @@ class Cell(Widget):
         known: dict[str, str | None] = {}
         wrong: dict[str, CellError] = {}
         for cell in set(cells):
-            text = restore(cell.strip()).strip()
+            text = typed(cell)
             try:
                 known[cell] = text if text == CLEAR else self.clean_text(text) if text else None
             except CellError as error:
@@ -139,7 +139,7 @@ class PhoneCell(Cell):
         errors: dict[int, CellError] = {}
         for index, cell in enumerate(cells):
             try:
-                column.append(self.clean_text("" if cell.strip() == CLEAR else cell))
+                column.append(self.clean_text("" if typed(cell) == CLEAR else cell))
             except CellError as error:
                 column.append(None)
                 errors[index] = error
@@ -192,7 +192,7 @@ class PointsCell(Cell):
             )
         number = int(raw.partition(".")[0].replace(",", ""))
         if abs(number) > BIGGEST:
-            raise CellError("TOO_BIG", _("The %(field)s has too many digits. Check it.") % {"field": self.label})
+            raise CellError("TOO_BIG", _("Too many digits for the %(field)s. Check the cell.") % {"field": self.label})
         return str(number)
 
     def value(self, text: str) -> Any:

@@ -29,7 +29,7 @@ from loyalty.cells import (
     TimeZoneCell,
 )
 from loyalty.models import ImportJob, Member, Site
-from loyalty.spreadsheets import restore
+from loyalty.spreadsheets import typed
 
 # A column may go into the member's extended attributes, or an action's data, under a key of its own.
 EXTENDED = "extended_attributes."
@@ -62,7 +62,7 @@ class Column(Field):
     def save(self, instance: Any, row: Any, is_m2m: bool = False, **kwargs: Any) -> None:
         """Put the cell of a row into the instance: a blank cell leaves the field as it is, `--` empties it."""
         raw = row.get(self.column_name)
-        text = restore(str(raw).strip()) if raw is not None else ""
+        text = typed(str(raw)) if raw is not None else ""
         if text == CLEAR:
             setattr(instance, self.attribute, _EMPTY.get(self.attribute, ""))
         elif text:

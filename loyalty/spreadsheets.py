@@ -9,6 +9,8 @@ _BEFORE_FORMULA = " '\u00a0\u3000\ufeff"
 WATCHED = _FORMULA.union(_BEFORE_FORMULA)
 # A cell that is a number or a phone as a whole is kept as it is: people and Attentive need it that way.
 _NUMBER_OR_PHONE = re.compile(r"[+-]?\d[\d.,]*(?:[eE][+-]?\d+)?|\+?\(?\d[\d ().-]{5,22}\d", re.ASCII)
+# How exports keep a spreadsheet from taking a text for a number.
+_TEXT_FORMULA = re.compile(r'="([^"]*)"')
 
 
 def defuse(cell: str) -> str:
@@ -39,3 +41,10 @@ def restore(cell: str) -> str:
         return cell
     rest = cell[1:].lstrip(_BEFORE_FORMULA)
     return cell[1:] if rest[:1] in _FORMULA or rest[:1].isdigit() else cell
+
+
+def typed(cell: str) -> str:
+    """Return what was meant by a raw cell of a file: restored, taken out of `="…"`, and stripped."""
+    text = restore(cell.strip())
+    formula = _TEXT_FORMULA.fullmatch(text)
+    return (formula[1] if formula else text).strip()

@@ -106,11 +106,16 @@ def propose_mapping(job: ImportJob) -> dict[str, str]:
     if not dialect.has_header:
         return _by_content(job, dialect)
     earlier = ImportJob.objects.filter(site=job.site, kind=job.kind).exclude(pk=job.pk).exclude(mapping={})
-    for known in earlier.order_by("-pk").values_list("dialect", "mapping")[:20]:
-        if known[0].get("columns") == dialect.columns:
-            return known[1]
-    ours = [name for name in dialect.columns if name.casefold() not in (LINE, REASON)]
-    return recognise(resource, ours)
+    columns = _without_ours(dialect.columns)
+    for known, mapping in earlier.order_by("-pk").values_list("dialect", "mapping")[:20]:
+        if _without_ours(known.get("columns", [])) == columns:
+            return {name: field for name, field in mapping.items() if name in dialect.columns}
+    return recognise(resource, columns)
+
+
+def _without_ours(columns: Sequence[str]) -> list[str]:
+    """Return the columns without those that a rejects file has besides."""
+    return [name for name in columns if name.casefold() not in (LINE, REASON)]
 
 
 def set_mapping(job: ImportJob, mapping: Mapping[str, str]) -> None:
@@ -142,7 +147,8 @@ def _by_content(job: ImportJob, dialect: Dialect) -> dict[str, str]:
     """Match the columns of a file without header: the first that holds phones, and the first that holds e-mails."""
     resource = resource_for(job.kind, job.site)
     with job.file.open("rb") as file:
-        piece = next(slices(file, dialect, offset=dialect.body, line=dialect.body_line, size=_SAMPLE))
+        rows = slices(file, dialect, offset=dialect.body, line=dialect.body_line, size=_SAMPLE)
+        piece = next(rows, Slice([], [], 0, 0))
     found: dict[str, str] = {}
     for target in ("phone", "email"):
         column = resource.fields.get(target)

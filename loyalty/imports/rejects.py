@@ -3,7 +3,6 @@
 import csv
 import io
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +47,10 @@ def write_issues(text: Any, job: ImportJob, issues: Any) -> None:
     writer.writerow([*map(defuse, columns), LINE, REASON])
     rows = issues.values_list("cells", "line", "reason").iterator(chunk_size=2000)
     for cells, line, reason in rows:
-        writer.writerow([*map(defuse, _fitted(cells, skipped, len(columns))), line, reason])
-
-
-def _fitted(cells: Sequence[str], skipped: Sequence[int], width: int) -> list[str]:
-    kept = [cell for index, cell in enumerate(cells) if index not in skipped]
-    return kept + [""] * (width - len(kept))
+        kept = [defuse(cell) for index, cell in enumerate(cells) if index not in skipped]
+        kept += [""] * (len(columns) - len(kept))
+        # Cells beyond the header come last, so that line and reason stand under their names.
+        writer.writerow([*kept[: len(columns)], line, reason, *kept[len(columns) :]])
 
 
 def local_path(job: ImportJob) -> str | None:

@@ -94,6 +94,10 @@ class Lines:
                 raise ImportRefused(line_too_long(self.number))
 
 
+def unreadable(encoding: str) -> str:
+    return _("The file cannot be read as %(encoding)s. Choose another encoding.") % {"encoding": encoding.upper()}
+
+
 def line_too_long(number: int) -> str:
     return _(
         "Line %(line)d is longer than any row may be. This is no CSV file, or a quote is not closed there. Export the "
@@ -112,7 +116,10 @@ class Slice:
 
 
 def slices(file: Any, dialect: Dialect, *, offset: int, line: int, size: int = SLICE_ROWS) -> Iterator[Slice]:
-    """Yield the rows from a byte (that begins line `line`) to the end; rows without any text are left out."""
+    """Yield the rows from a byte (that begins line `line`) to the end; rows without any text are left out.
+
+    Raises `ImportRefused` for what cannot be read.
+    """
     source = Lines(file, dialect.encoding, offset=offset, number=line)
     reader = csv.reader(iter(source), delimiter=dialect.delimiter)
     numbers: list[int] = []
@@ -131,5 +138,7 @@ def slices(file: Any, dialect: Dialect, *, offset: int, line: int, size: int = S
             begins = source.number
     except csv.Error:
         raise ImportRefused(line_too_long(begins)) from None
+    except UnicodeDecodeError:
+        raise ImportRefused(unreadable(dialect.encoding)) from None
     if rows:
         yield Slice(numbers, rows, source.offset, source.number)

@@ -229,10 +229,6 @@ def _work_through(job: ImportJob, *, deadline: float | None, write: bool) -> Non
                 crash_point("after_slice_commit")
     except FileNotFoundError:
         raise ImportRefused(_("The uploaded file is no longer there. Upload it again.")) from None
-    except UnicodeDecodeError as error:
-        raise ImportRefused(
-            _("The file cannot be read as %(encoding)s. Choose another encoding.") % {"encoding": error.encoding}
-        ) from None
     finally:
         work.close()
     if must_stop(job, None):

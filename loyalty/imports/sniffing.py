@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -25,6 +26,7 @@ from loyalty.imports.rows import (
     ImportRefused,
     Lines,
     line_too_long,
+    unreadable,
 )
 from loyalty.spreadsheets import restore
 
@@ -39,6 +41,8 @@ ENCODINGS = ("utf-8", "cp1252", "latin-1", "utf-16-le", "utf-16-be")
 MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 _SAMPLE_LINES = 60
+# Rows among which the header is looked for.
+_TOP_ROWS = 6
 _BLOCK = 1_048_576
 _TAIL = 65_536
 # Bytes that Windows-1252 does not define.
@@ -108,25 +112,37 @@ _OTHER_KINDS = (
     (b"GIF8", gettext_lazy("a GIF image")),
     (b"%PDF", gettext_lazy("a PDF document")),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", gettext_lazy("an old Excel workbook")),
+    (b"SQLite format 3", gettext_lazy("a database")),
+    (b"{\\rtf", gettext_lazy("a text document (RTF)")),
+)
+_PACKED = (
+    (b"PK\x03\x04", gettext_lazy("a ZIP file")),
+    (b"PK\x05\x06", gettext_lazy("a ZIP file")),
     (b"\x1f\x8b", gettext_lazy("a compressed (gzip) file")),
     (b"7z\xbc\xaf", gettext_lazy("a compressed (7z) file")),
     (b"Rar!", gettext_lazy("a compressed (RAR) file")),
     (b"BZh", gettext_lazy("a compressed (bzip2) file")),
-    (b"SQLite format 3", gettext_lazy("a database")),
-    (b"{\\rtf", gettext_lazy("a text document (RTF)")),
 )
+_MARKUP = (b"<!doctype", b"<!--", b"<?xml", b"<html", b"<head", b"<meta", b"<style", b"<body", b"<div", b"<table")
+_JSON = re.compile(rb'[\[{]\s*["\[{]')
 
 
 def _refuse_other_kinds(head: bytes) -> None:
     if not head.strip(b"\xef\xbb\xbf\xff\xfe \t\r\n\x00"):
         raise ImportRefused(_("The file is empty. Export the list again."))
     kind: str = next((str(name) for magic, name in _OTHER_KINDS if head.startswith(magic)), "")
-    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
-        kind = _("an Excel workbook") if b"xl/" in head or b"[Content_Types]" in head else _("a ZIP file")
+    packed = next((str(name) for magic, name in _PACKED if head.startswith(magic)), "")
     text = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+    if packed and (b"xl/" in head or b"[Content_Types]" in head):
+        kind = _("an Excel workbook")
+    elif packed:
+        raise ImportRefused(
+            _("This is not a CSV file (it looks like %(kind)s). Unpack it and import the list inside.")
+            % {"kind": packed}
+        )
+    elif text.startswith(_MARKUP):
         kind = _("a web page or XML")
-    elif text.startswith((b'{"', b"[{", b"{\n", b"{\r\n", b"[\n")):
+    elif _JSON.match(text):
         kind = _("JSON")
     if kind:
         raise ImportRefused(
@@ -184,7 +200,7 @@ class _Scan:
             block = self._decoded(block, final=False).encode()
         elif self.encoding == "utf-8":
             self._check_utf8(block)
-        elif self.encoding == "cp1252" and len(block.translate(None, _NOT_CP1252)) != len(block):
+        elif self.encoding == "cp1252" and _is_beyond_cp1252(block):
             self.encoding = "latin-1"
         if block:
             self._measure(block)
@@ -194,7 +210,8 @@ class _Scan:
         try:
             self._decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            if self.encoding == "utf-8" and not self._beyond_ascii:
+            held = self._decoder.getstate()[0]
+            if self.encoding == "utf-8" and not self._beyond_ascii and not _is_beyond_cp1252(held):
                 # One odd byte at the very end of a plain file is a letter of an older encoding.
                 self.encoding = "cp1252"
             elif self.encoding.startswith("utf"):
@@ -203,10 +220,11 @@ class _Scan:
     def _decoded(self, block: bytes, *, final: bool) -> str:
         try:
             return self._decoder.decode(block, final)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
+            good = error.object[: error.start].decode(self.encoding).encode()
             raise ImportRefused(
                 _("Line %(line)d holds bytes that are no text in %(encoding)s. Save the list as CSV UTF-8.")
-                % {"line": self._newlines + 1, "encoding": self.encoding.upper()}
+                % {"line": self._newlines + 1 + _count_newlines(good), "encoding": self.encoding.upper()}
             ) from None
 
     def _check_utf8(self, block: bytes) -> None:
@@ -223,7 +241,8 @@ class _Scan:
                     )
                     % {"line": line}
                 ) from None
-            self.encoding = "latin-1" if len(block.translate(None, _NOT_CP1252)) != len(block) else "cp1252"
+            # With the bytes that were held back from the block before.
+            self.encoding = "latin-1" if _is_beyond_cp1252(error.object) else "cp1252"
             self._decoder = codecs.getincrementaldecoder("latin-1")()
         else:
             self._beyond_ascii = self._beyond_ascii or not text.isascii()
@@ -247,6 +266,10 @@ class _Scan:
         self.ends_with_newline = block[-1:] in b"\r\n"
 
 
+def _is_beyond_cp1252(block: bytes) -> bool:
+    return len(block.translate(None, _NOT_CP1252)) != len(block)
+
+
 def _count_newlines(block: bytes) -> int:
     returns = block.count(b"\r")
     return block.count(b"\n") + (returns - block.count(b"\r\n") if returns else 0)
@@ -265,17 +288,12 @@ def describe(
     has_header: bool | None = None,
 ) -> Dialect:
     """Return the dialect of a file whose encoding is known; what is given is taken, the rest is detected."""
-    source = Lines(file, encoding, offset=start)
-    sample: list[str] = []
     try:
-        for text in source:
-            sample.append(text)
-            if len(sample) == _SAMPLE_LINES:
-                break
+        sample = list(islice(Lines(file, encoding, offset=start), _SAMPLE_LINES))
     except UnicodeDecodeError:
-        raise ImportRefused(
-            _("The file cannot be read as %(encoding)s. Choose another encoding.") % {"encoding": encoding.upper()}
-        ) from None
+        raise ImportRefused(unreadable(encoding)) from None
+    if any("\0" in line for line in sample):
+        raise ImportRefused(unreadable(encoding))
     dialect = Dialect(encoding=encoding, start=start)
     hint = re.fullmatch(r'(?i)"?sep=(.)"?\s*', sample[0])
     if hint:
@@ -287,11 +305,15 @@ def describe(
     if not sample:
         raise ImportRefused(_("The file is empty. Export the list again."))
     dialect.delimiter = delimiter or _delimiter(sample, known)
-    first = _first_row(file, dialect)
+    first = _first_row(file, dialect, known)
     dialect.has_header = _is_header(first.cells, known) if has_header is None else has_header
     if len(first.cells) > MAX_COLUMNS:
         raise ImportRefused(_too_many_columns(len(first.cells), first.line))
     if dialect.has_header:
+        if first.below_titles:
+            dialect.remarks.append(
+                _("What stands above the header (line %(line)d) is left out.") % {"line": first.line}
+            )
         dialect.columns = _names(first.cells, dialect)
         dialect.body, dialect.body_line = first.offset, first.next_line
     else:
@@ -313,10 +335,11 @@ def _delimiter(sample: list[str], known: Callable[[Sequence[str]], int]) -> str:
             rows = [row for row in csv.reader(sample, delimiter=delimiter) if row]
         except csv.Error:
             return (0, 0.0, 0)
-        width = len(rows[0]) if rows else 0
+        header = next((row for row in rows[:_TOP_ROWS] if known(row)), rows[0] if rows else [])
+        width = len(header)
         if width < 2:
-            return (known(rows[0]) if rows else 0, 0.0, 0)
-        return (known(rows[0]), sum(len(row) == width for row in rows) / len(rows), width)
+            return (known(header), 0.0, 0)
+        return (known(header), sum(len(row) == width for row in rows) / len(rows), width)
 
     return max(DELIMITERS, key=score)
 
@@ -327,16 +350,28 @@ class _Row:
     cells: list[str]
     offset: int
     next_line: int
+    below_titles: bool
 
 
-def _first_row(file: Any, dialect: Dialect) -> _Row:
+def _first_row(file: Any, dialect: Dialect, known: Callable[[Sequence[str]], int]) -> _Row:
+    """Return the first row that is not blank or, below titles of one cell each, the header."""
     source = Lines(file, dialect.encoding, offset=dialect.start, number=dialect.start_line)
+    rows: list[_Row] = []
     line = dialect.start_line
-    for cells in csv.reader(iter(source), delimiter=dialect.delimiter):
-        if any(cell.strip() for cell in cells):
-            return _Row(line, cells, source.offset, source.number)
-        line = source.number
-    raise ImportRefused(_("The file is empty. Export the list again."))
+    try:
+        for cells in csv.reader(iter(source), delimiter=dialect.delimiter):
+            if texts := sum(bool(cell.strip()) for cell in cells):
+                rows.append(_Row(line, cells, source.offset, source.number, below_titles=bool(rows)))
+                if known(cells):
+                    return rows[-1]
+                if texts > 1 or len(rows) == _TOP_ROWS:
+                    break
+            line = source.number
+    except csv.Error:
+        raise ImportRefused(_cell_too_long(line)) from None
+    if not rows:
+        raise ImportRefused(_("The file is empty. Export the list again."))
+    return rows[0]
 
 
 def _is_header(cells: Sequence[str], known: Callable[[Sequence[str]], int]) -> bool:

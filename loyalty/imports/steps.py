@@ -16,7 +16,7 @@ from loyalty.imports.sniffing import MARKS, describe
 from loyalty.imports.undo import may_undo
 from loyalty.models import ImportJob
 from loyalty.resources import column_of, recognise, resource_for
-from loyalty.spreadsheets import restore
+from loyalty.spreadsheets import typed
 
 State, Phase, Kind = ImportJob.State, ImportJob.Phase, ImportJob.Kind
 
@@ -67,11 +67,6 @@ def look_ahead(job: ImportJob, mapping: Mapping[str, str]) -> Look:
             piece = next(slices(file, dialect, offset=dialect.body, line=dialect.body_line, size=LOOKED_AT), None)
     except FileNotFoundError:
         raise ImportRefused(_("The uploaded file is no longer there. Upload it again.")) from None
-    except UnicodeDecodeError:
-        raise ImportRefused(
-            _("The file cannot be read as %(encoding)s. Choose another encoding.")
-            % {"encoding": dialect.encoding.upper()}
-        ) from None
     rows = piece.rows if piece else []
     for line, cells in zip(piece.lines if piece else [], rows, strict=True):
         for at, (look, check) in enumerate(zip(looks, checks, strict=True)):
@@ -87,7 +82,7 @@ def _look_at(look: ColumnLook, check: Any, line: int, text: str) -> None:
         look.samples.append(text[:60])
     if check is None:
         return
-    text = restore(text).strip()
+    text = typed(text)
     try:
         if text != CLEAR:
             check(text)

@@ -314,8 +314,13 @@ MUTATIONS = (
     ),
     Mutation(
         "rejected cells are defused", "loyalty/imports/rejects.py",
-        "[*map(defuse, _fitted(cells, skipped, len(columns))), line", "[*_fitted(cells, skipped, len(columns)), line",
+        "kept = [defuse(cell) for", "kept = [cell for",
         _IMPORTS + "test_rejected_rows_come_back_with_line_and_reason_and_import_once_mended",
+    ),
+    Mutation(
+        "a wrong choice of encoding is refused", "loyalty/imports/sniffing.py",
+        'if any("\\0" in line for line in sample):', "if False:",
+        "tests/loyalty/imports/test_files.py::test_a_wrong_choice_is_refused_and_changes_nothing",
     ),
     Mutation(
         "column names of rejects are defused", "loyalty/imports/rejects.py",
