@@ -1,8 +1,9 @@
 """`make soak`: proves the sending engine with real processes that are killed, frozen and cut off, and the tests
 themselves by taking away one guard after the other.
 
-python -m tests.soak                      crashes on both databases, then the storm, then the mutations
+python -m tests.soak                      crashes and imports on both databases, then the storm, then the mutations
 python -m tests.soak crashes [--database sqlite|postgresql|given] [--only TEXT] [--subset] [--json]
+python -m tests.soak imports [--database sqlite|postgresql|given] [--kills 10] [--seed N]
 python -m tests.soak storm [--minutes 5] [--seed N]
 python -m tests.soak mutations [--only TEXT]
 """
@@ -26,20 +27,24 @@ from tests.soak.mutations import mutations
 
 
 def crashes(options: argparse.Namespace) -> int:
-    """Run the crash matrix on both databases, each in a process of its own, or here on the one that is given."""
+    """Run the crash matrix on both databases, or here on the one that is given."""
     if options.database == "given":
         return _crashes_here(options)
-    arguments = [sys.executable, "-m", "tests.soak", "crashes", "--database", "given", "--only", options.only]
-    arguments += ["--subset"] * options.subset
+    return _on_databases(options, "crashes", "--only", options.only, *["--subset"] * options.subset)
+
+
+def _on_databases(options: argparse.Namespace, part: str, *arguments: str) -> int:
+    """Run a part on each database that is wanted, in a process of its own."""
+    command = [sys.executable, "-m", "tests.soak", part, "--database", "given", *arguments]
     failed = 0
     if options.database in ("both", "sqlite"):
-        print("== crash matrix on SQLite", flush=True)
-        failed |= subprocess.run(arguments, env={**os.environ, "DATABASE_URL": ""}, check=False).returncode
+        print(f"== {part} on SQLite", flush=True)
+        failed |= subprocess.run(command, env={**os.environ, "DATABASE_URL": ""}, check=False).returncode
     if options.database in ("both", "postgresql"):
-        print("== crash matrix on PostgreSQL", flush=True)
+        print(f"== {part} on PostgreSQL", flush=True)
         with PostgresCluster() as cluster:
             environment = {**os.environ, "DATABASE_URL": cluster.url}
-            failed |= subprocess.run(arguments, env=environment, check=False).returncode
+            failed |= subprocess.run(command, env=environment, check=False).returncode
     return failed
 
 
@@ -68,9 +73,27 @@ def _is_wanted(case: Case, options: argparse.Namespace) -> bool:
     return options.only in case.name and (not options.subset or case.name in SUBSET)
 
 
+def imports(options: argparse.Namespace) -> int:
+    """Kill an import at random slices, on both databases or here on the one that is given."""
+    seed = _seed(options)
+    if options.database != "given":
+        return _on_databases(options, "imports", "--kills", str(options.kills), "--seed", str(seed))
+    started = time.monotonic()
+    with Installation(web=False) as installation:
+        installation.join()
+        problems = import_module("tests.soak.import_kills").ImportKills(installation, seed).run(options.kills)
+    verdict = "; ".join(problems) or "the table of an undisturbed import"
+    print(f"{options.kills} kills, --seed {seed}: {verdict} ({time.monotonic() - started:.0f} s)", flush=True)
+    return bool(problems)
+
+
+def _seed(options: argparse.Namespace) -> int:
+    return options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
+
+
 def storm(options: argparse.Namespace) -> int:
     """Run one storm on PostgreSQL with fsync on, and print what happened."""
-    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
+    seed = _seed(options)
     print(f"== storm of {options.minutes:g} minutes, {options.actions:,} actions; --seed {seed}", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="loyalty-sms-broker-") as folder,
@@ -92,14 +115,22 @@ def storm(options: argparse.Namespace) -> int:
 
 
 def everything(options: argparse.Namespace) -> int:
-    """Run the crash matrix, then a storm, then the mutations."""
-    return crashes(options) | storm(options) | mutations(options)
+    """Run the crash matrix, then the imports, then a storm, then the mutations."""
+    return crashes(options) | imports(options) | storm(options) | mutations(options)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(
-        run=everything, database="both", only="", subset=False, json=False, minutes=5.0, actions=10_000, seed=None
+        run=everything,
+        database="both",
+        only="",
+        subset=False,
+        json=False,
+        minutes=5.0,
+        actions=10_000,
+        seed=None,
+        kills=10,
     )
     parts = parser.add_subparsers()
     part = parts.add_parser("crashes", help="the crash matrix")
@@ -108,6 +139,11 @@ def main() -> int:
     part.add_argument("--subset", action="store_true", help="the cases that `make test` runs")
     part.add_argument("--json", action="store_true", help="print one object: case → problems")
     part.set_defaults(run=crashes)
+    part = parts.add_parser("imports", help="an import that is killed at random slices")
+    part.add_argument("--database", choices=["both", "sqlite", "postgresql", "given"], default="both")
+    part.add_argument("--kills", type=int, default=10, help="how often it is killed (10)")
+    part.add_argument("--seed", type=int, help="the file and the chance of another run again")
+    part.set_defaults(run=imports)
     part = parts.add_parser("storm", help="everything at once, by chance")
     part.add_argument("--minutes", type=float, default=5.0, help="how long the storm lasts (5)")
     part.add_argument("--actions", type=int, default=10_000, help="how many actions are posted meanwhile (10,000)")

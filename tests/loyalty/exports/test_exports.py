@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import resource
 import time
@@ -308,19 +309,48 @@ def test_a_full_disk_fails_the_job_and_the_file_before_stays(segment: Segment, t
     file.close()
 
 
+@pytest.mark.parametrize(("form", "rows_per_file"), [("SPREADSHEET", 500_000), ("SFTP", 2)], ids=["one file", "zip"])
+def test_a_disk_that_is_full_at_any_write_of_a_job(
+    segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, rows_per_file: int
+) -> None:
+    """With more and more room, each of the job's files is the one that fails: parts, manifest, zip."""
+    defaults = segment_files.write_segment.__kwdefaults__
+    monkeypatch.setattr(segment_files.write_segment, "__kwdefaults__", {**defaults, "rows_per_file": rows_per_file})
+    first = run_export(start(segment, format=form))
+    before = snapshot(tmp_path / "files")
+    for room in itertools.count(0, 23):
+        with disk_full_after(room):
+            job = run_export(start(segment, format=form))
+        assert unfinished() == []
+        if job.state == State.COMPLETE:
+            break
+        assert job.state == State.FAILED and "is full. Free some space and export again" in job.error
+        assert not job.file and not job.manifest
+        assert snapshot(tmp_path / "files") == before
+        file, _name = open_download(first)
+        with file:
+            assert file.read() in before.values()
+    assert room > 200
+    assert len(snapshot(tmp_path / "files")) == len(before) + 1
+
+
 def test_a_full_storage_keeps_no_partial_file(
     segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = exports._complete
+    first = run_export(start(segment))
+    before, real = snapshot(tmp_path / "files"), exports._complete
+    for room in range(0, len(*before.values()), 7):
 
-    def complete(*arguments: Any) -> None:
-        with disk_full_after(7):
-            real(*arguments)
+        def complete(*arguments: Any, room: int = room) -> None:
+            with disk_full_after(room):
+                real(*arguments)
 
-    monkeypatch.setattr(exports, "_complete", complete)
-    job = run_export(start(segment))
-    assert job.state == State.FAILED and "is full" in job.error
-    assert stored_files(tmp_path) == [] and unfinished() == []
+        monkeypatch.setattr(exports, "_complete", complete)
+        job = run_export(start(segment))
+        assert job.state == State.FAILED and "is full" in job.error and not job.file
+        assert snapshot(tmp_path / "files") == before and unfinished() == []
+    file, _name = open_download(first)
+    file.close()
 
 
 def test_a_work_folder_that_cannot_be_made_fails_the_job_with_a_sentence(segment: Segment, settings: Any) -> None:

@@ -9,6 +9,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from django.core.files.storage import default_storage
 
 from loyalty import imports
-from loyalty.imports import ImportRefused
+from loyalty.imports import ImportRefused, run
 from loyalty.imports.rows import MAX_CELL, MAX_COLUMNS, Dialect
 from loyalty.imports.steps import ask_check, ask_import, change_dialect
 from loyalty.models import ImportIssue, ImportJob, Member, Site
@@ -208,6 +209,12 @@ TABLE: dict[str, Rows | str] = {
     "opt_in_words.csv": Rows(created=7, rejected=each("must be YES or NO", 9, 10)),
     "two_troubles_in_a_row.csv": Rows(created=1, rejected={2: "cut the digits", 3: "no e-mail address"}),
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let rows of one file meet across slices, as those of a large file do."""
+    monkeypatch.setattr(run, "slices", partial(run.slices, size=3))
 
 
 @pytest.fixture

@@ -1,0 +1,114 @@
+"""Whatever bytes somebody uploads: an import takes them or refuses them with a sentence, and nothing else happens."""
+
+import io
+import string
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.django import TestCase
+
+from loyalty import imports
+from loyalty.imports import ImportRefused, run
+from loyalty.imports.sniffing import DELIMITERS, ENCODINGS, survey
+from loyalty.imports.steps import change_dialect, look_ahead
+from loyalty.models import ImportJob, Member, Site
+from loyalty.resources import recognise, resource_for
+from tests.factories import make_site
+from tests.loyalty.imports.test_files import FILES, TABLE, counts
+
+GOOD = [(FILES / name).read_bytes() for name, expected in TABLE.items() if not isinstance(expected, str)]
+# What has a meaning somewhere on the way, whole or cut.
+_TRICKS = [
+    b'"', b'""', b"\r", b"\n", b"\r\n", b"\0", b",", b";", b"\t", b"|", b"=", b"'", b"--", b" ", b"\\N", b"\\.",
+    b"\xff", b"\xfe\xff", b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3", b"\xe2\x81", b"\x81", b"\xd8\x3d", b"\xe2\x80\xa8",
+    b"\x1c", b"\x85", b"\x0b", b"sep=;\n", b"phone\n", b"Total", b"+17705550101", b"{}", b"1e400", b"9" * 30,
+]  # fmt: skip
+
+
+@st.composite
+def mutated(draw: Any) -> bytes:
+    """A good file in which some pieces were put in, cut out or doubled."""
+    content = draw(st.sampled_from(GOOD))
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(content)))
+        end = start + draw(st.integers(0, 12))
+        piece = draw(st.sampled_from(_TRICKS) | st.binary(max_size=3) | st.just(content[start:end] * 2))
+        content = content[:start] + piece + content[draw(st.sampled_from([start, end])) :]
+    return content[: draw(st.just(len(content)) | st.integers(0, len(content)))]
+
+
+@st.composite
+def tables(draw: Any) -> bytes:
+    """Rows of odd cells under known headers, written in any way."""
+    names = draw(
+        st.lists(st.sampled_from(["phone", "email", "points", "external_id", "x", ""]), min_size=1, max_size=4)
+    )
+    cell = st.sampled_from(["+17705550101", "7705550101", "--", "", "1"]) | st.text(
+        st.characters(exclude_categories=["Cs"]) | st.sampled_from("\"',;|\t\r\n=-+\ufeff\u2028" + string.digits),
+        max_size=8,
+    )
+    rows = draw(st.lists(st.lists(cell, max_size=5), min_size=1, max_size=5))
+    delimiter, end = draw(st.sampled_from(list(DELIMITERS))), draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    encoding = draw(st.sampled_from([*ENCODINGS, "utf-16", "utf-8-sig"]))
+    return end.join(delimiter.join(row) for row in [names, *rows]).encode(encoding, errors="replace")
+
+
+any_bytes = st.binary(max_size=120) | mutated() | tables()
+
+
+def assert_is_a_sentence(text: str) -> None:
+    assert text[:1].isupper() and text.endswith("."), text
+
+
+@settings(max_examples=200, deadline=None)
+@example(b"phone\n+17705550101\xe2\x81")
+@given(any_bytes)
+def test_any_bytes_are_described_or_refused(content: bytes) -> None:
+    resource = resource_for(ImportJob.Kind.MEMBERS, Site())
+    try:
+        seen = survey(io.BytesIO(content), lambda headers: len(recognise(resource, headers)))
+    except ImportRefused as refusal:
+        assert_is_a_sentence(str(refusal))
+    else:
+        assert seen.size == len(content)
+        assert seen.dialect.columns and len(set(seen.dialect.columns)) == len(seen.dialect.columns)
+
+
+# Small slices, so that rows of one file meet across them, as those of a large file do.
+@patch.object(run, "slices", partial(run.slices, size=2))
+class AnyBytes(TestCase):
+    @settings(max_examples=50, deadline=None)
+    @given(
+        content=any_bytes,
+        kind=st.sampled_from(ImportJob.Kind.values),
+        chosen=st.none() | st.tuples(st.sampled_from(ENCODINGS), st.sampled_from(list(DELIMITERS)), st.booleans()),
+    )
+    def test_an_import_takes_them_or_refuses_them(
+        self, content: bytes, kind: str, chosen: tuple[str, str, bool] | None
+    ) -> None:
+        """Also when somebody chooses how the file is read, however wrongly."""
+        try:
+            job = imports.start_import(make_site(), io.BytesIO(content), "upload.csv", kind=kind)
+            if chosen is not None:
+                change_dialect(job, encoding=chosen[0], delimiter=chosen[1], has_header=chosen[2])
+            mapping = imports.propose_mapping(job)
+            look_ahead(job, mapping)
+            imports.set_mapping(job, mapping)
+        except ImportRefused as refusal:
+            assert_is_a_sentence(str(refusal))
+            assert not Member.objects.exists()
+            return
+        checked = imports.check_import(job)
+        if checked.state == ImportJob.State.FAILED:
+            assert_is_a_sentence(checked.error)
+            assert not Member.objects.exists()
+            return
+        promised = counts(checked)
+        done = imports.run_import(job)
+        assert done.state == ImportJob.State.COMPLETE
+        assert counts(done) == promised and done.read == sum(promised)
+        for issue in done.issues.all():
+            assert_is_a_sentence(issue.reason)
