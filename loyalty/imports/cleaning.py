@@ -59,7 +59,7 @@ class RowCleaner:
             column = column_of(resource, target)
             if column is None:
                 raise ImportRefused(
-                    _("“%(column)s” cannot be matched with “%(field)s”: there is no such field.")
+                    _("“%(column)s” cannot be matched with “%(field)s”: there is no such field. Choose another.")
                     % {"column": name, "field": target}
                 )
             if any(target == planned for _index, planned, _cell in self.plan):

@@ -16,6 +16,7 @@ from loyalty.imports.sniffing import DELIMITERS, ENCODINGS, survey
 from loyalty.imports.steps import change_dialect, look_ahead
 from loyalty.models import ImportJob, Member, Site
 from loyalty.resources import recognise, resource_for
+from tests.examples import examples
 from tests.factories import make_site
 from tests.loyalty.imports.test_files import FILES, TABLE, counts
 
@@ -43,27 +44,31 @@ def mutated(draw: Any) -> bytes:
 @st.composite
 def tables(draw: Any) -> bytes:
     """Rows of odd cells under known headers, written in any way."""
-    names = draw(
-        st.lists(st.sampled_from(["phone", "email", "points", "external_id", "x", ""]), min_size=1, max_size=4)
-    )
-    cell = st.sampled_from(["+17705550101", "7705550101", "--", "", "1"]) | st.text(
-        st.characters(exclude_categories=["Cs"]) | st.sampled_from("\"',;|\t\r\n=-+\ufeff\u2028" + string.digits),
-        max_size=8,
-    )
-    rows = draw(st.lists(st.lists(cell, max_size=5), min_size=1, max_size=5))
+    known = draw(st.sampled_from([["phone"], ["phone", "activity_id", "action"]]))
+    names = [*known, *draw(st.lists(st.sampled_from(["email", "points", "external_id", "x", ""]), max_size=3))]
+    odd = st.characters(exclude_categories=["Cs"]) | st.sampled_from("\"',;|\t\r\n=-+\ufeff\u2028" + string.digits)
+    cell = st.sampled_from(["M1", "--", "", "1", "a@example.com"]) | st.text(odd, max_size=8)
+    phone = st.sampled_from(["+17705550101", "7705550101", "7705550102", "770-555-0103"]) | cell
+    rows = draw(st.lists(st.tuples(phone, st.lists(cell, max_size=4)), min_size=1, max_size=8))
     delimiter, end = draw(st.sampled_from(list(DELIMITERS))), draw(st.sampled_from(["\n", "\r\n", "\r"]))
-    encoding = draw(st.sampled_from([*ENCODINGS, "utf-16", "utf-8-sig"]))
-    return end.join(delimiter.join(row) for row in [names, *rows]).encode(encoding, errors="replace")
+    text = end.join(delimiter.join(row) for row in [names, *([first, *rest] for first, rest in rows)])
+    return text.encode(draw(st.sampled_from([*ENCODINGS, "utf-16", "utf-8-sig"])), errors="replace")
 
 
-any_bytes = st.binary(max_size=120) | mutated() | tables()
+# What a column may be matched with: known in one kind of file, or in none.
+_TARGETS = [
+    "phone", "email", "external_id", "points", "birth_date", "joined_at", "extended_attributes.zip", "subscribed_at",
+    "activity_id", "action", "occurred_at", "data", "data.order_id", "nonsense", "",
+]  # fmt: skip
+_CHOICES = st.tuples(st.sampled_from(ENCODINGS), st.sampled_from(list(DELIMITERS)), st.booleans())
+any_bytes = st.binary(max_size=120) | mutated() | tables() | tables()
 
 
 def assert_is_a_sentence(text: str) -> None:
-    assert text[:1].isupper() and text.endswith("."), text
+    assert (text[:1].isupper() or text[:1] == "“") and text.endswith("."), text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @example(b"phone\n+17705550101\xe2\x81")
 @given(any_bytes)
 def test_any_bytes_are_described_or_refused(content: bytes) -> None:
@@ -80,21 +85,24 @@ def test_any_bytes_are_described_or_refused(content: bytes) -> None:
 # Small slices, so that rows of one file meet across them, as those of a large file do.
 @patch.object(run, "slices", partial(run.slices, size=2))
 class AnyBytes(TestCase):
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=examples(50), deadline=None)
     @given(
         content=any_bytes,
-        kind=st.sampled_from(ImportJob.Kind.values),
-        chosen=st.none() | st.tuples(st.sampled_from(ENCODINGS), st.sampled_from(list(DELIMITERS)), st.booleans()),
+        kind=st.just(ImportJob.Kind.MEMBERS) | st.sampled_from(ImportJob.Kind.values),
+        chosen=st.none() | st.none() | _CHOICES,
+        targets=st.just([]) | st.just([]) | st.lists(st.sampled_from(_TARGETS), max_size=4),
+        conflicts=st.sampled_from(["update", "reject"]),
     )
     def test_an_import_takes_them_or_refuses_them(
-        self, content: bytes, kind: str, chosen: tuple[str, str, bool] | None
+        self, content: bytes, kind: str, chosen: tuple[str, str, bool] | None, targets: list[str], conflicts: str
     ) -> None:
-        """Also when somebody chooses how the file is read, however wrongly."""
+        """Also when somebody chooses how the file is read and what its columns are, however wrongly."""
+        options = {"on_conflict": conflicts, "subscribe": True, "evidence": "test"}
         try:
-            job = imports.start_import(make_site(), io.BytesIO(content), "upload.csv", kind=kind)
+            job = imports.start_import(make_site(), io.BytesIO(content), "upload.csv", kind=kind, options=options)
             if chosen is not None:
                 change_dialect(job, encoding=chosen[0], delimiter=chosen[1], has_header=chosen[2])
-            mapping = imports.propose_mapping(job)
+            mapping = {**imports.propose_mapping(job), **dict(zip(job.dialect["columns"], targets, strict=False))}
             look_ahead(job, mapping)
             imports.set_mapping(job, mapping)
         except ImportRefused as refusal:
