@@ -40,9 +40,9 @@ BEAT = ("-m", "celery", "-A", "attentive_integration", "beat", "-l", "WARNING", 
 class Installation:
     """Use as a context manager: `manage` runs commands, `post` calls the web server, `sandbox` plays the vendors."""
 
-    def __init__(self, *, web: bool = True, **environment: str) -> None:
+    def __init__(self, *, web: bool = True, web_workers: int = 1, **environment: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="loyalty-sms-installation-"))
-        self.web = web
+        self.web, self.web_workers = web, web_workers
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.sandbox = SandboxProcess()
@@ -73,7 +73,7 @@ class Installation:
         if self.web:
             self.server = self.start(
                 "-m", "gunicorn", "attentive_integration.wsgi", "--no-control-socket", "-b", f"127.0.0.1:{self.port}",
-                "--workers", "1", "--threads", "8",
+                "--workers", str(self.web_workers), "--threads", "8",
             )  # fmt: skip
             self._wait_for_web()
         return self

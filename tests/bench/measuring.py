@@ -62,7 +62,7 @@ class Task:
                 DATABASE_URL=cluster.url, SECRET_KEY="for-benches-only-" * 4, FIELD_ENCRYPTION_KEYS="A" * 43 + "="
             )
             installation = stack.enter_context(
-                Installation(web=self.web, REDIS_URL=broker.url, LOG_LEVEL="WARNING", **self.environment)
+                Installation(web=self.web, web_workers=2, REDIS_URL=broker.url, LOG_LEVEL="WARNING", **self.environment)
             )
             assert broker.process is not None
             return in_child(
