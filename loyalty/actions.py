@@ -16,7 +16,7 @@ from attentive_integration.crash import crash_point
 from attentive_integration.phones import PhoneError, to_e164
 from attentive_integration.storable import is_storable
 from loyalty import consent
-from loyalty.models import ActionType, Consent, LoyaltyAction, Member, Site
+from loyalty.models import ActionType, LoyaltyAction, Member, Site
 from loyalty.retrying import retrying
 
 FIELDS = (
@@ -217,7 +217,7 @@ def _without_known(site: Site, items: list[_Item], results: dict[int, Result]) -
 def _with_members(site: Site, items: list[_Item], results: dict[int, Result]) -> list[_Item]:
     """Find or create the member of each item; answer the items without one."""
     phones = {item.phone for item in items if item.phone}
-    hidden = consent.hidden_addresses(site, sorted(phones))
+    erased = consent.erased_addresses(site, sorted(phones))
     by_phone = {m.phone: m for m in Member.objects.filter(site=site, phone__in=phones)}
     # `+ 0` keeps a planner without statistics from reading all members of the site instead of one loyalty ID's.
     members = Member.objects.alias(its_site=F("site_id") + 0).filter(its_site=site.pk).order_by("pk")
@@ -238,7 +238,7 @@ def _with_members(site: Site, items: list[_Item], results: dict[int, Result]) ->
     fresh: dict[str, Member] = {}
     for item in items:
         if item.phone:
-            if hidden.get(item.phone) == Consent.State.ERASED:
+            if item.phone in erased:
                 results[item.position] = Result(
                     item.activity_id, "rejected", _("This person was erased on request and is not recorded again.")
                 )

@@ -37,16 +37,18 @@ class SiteToken(HttpBearer):
         site = Site.objects.filter(site_id=site_id).first() if is_storable(site_id) else None
         if site is None or not token:
             return None
-        if tokens.is_ingest_key(site, token):
-            return site
-        try:
-            bundle = decode_access_token(token)
-            expected = tokens.inbound_secrets(site, AccessToken.Kind.LOYALTY)
-        except (AccessTokenError, tokens.TokenUnusable):
-            return None
-        # No early end: the time taken must not tell which part was wrong.
-        proven = [hmac.compare_digest(bundle.loyalty_token.encode(), secret.encode()) for secret in expected]
-        return site if bundle.site_id == site.site_id and any(proven) else None
+        return site if _is_access_token(site, token) or tokens.is_ingest_key(site, token) else None
+
+
+def _is_access_token(site: Site, token: str) -> bool:
+    try:
+        bundle = decode_access_token(token)
+        expected = tokens.inbound_secrets(site, AccessToken.Kind.LOYALTY)
+    except (AccessTokenError, tokens.TokenUnusable):
+        return False
+    # No early end: the time taken must not tell which part was wrong.
+    proven = [hmac.compare_digest(bundle.loyalty_token.encode(), secret.encode()) for secret in expected]
+    return bundle.site_id == site.site_id and any(proven)
 
 
 class ActionResult(Schema):

@@ -178,12 +178,12 @@ MUTATIONS = (
     # --- Actions and the inbound API ----------------------------------------------------------------------------------
     Mutation(
         "the token of the inbound API is compared", "loyalty/api.py",
-        "return site if bundle.site_id == site.site_id and any(proven) else None",
-        "return site if bundle.site_id == site.site_id else None", _API + "test_only_the_sites_own_credentials_open_it",
+        "return bundle.site_id == site.site_id and any(proven)",
+        "return bundle.site_id == site.site_id", _API + "test_only_the_sites_own_credentials_open_it",
     ),
     Mutation(
         "the site in an access token is compared", "loyalty/api.py",
-        "if bundle.site_id == site.site_id and any(proven)", "if any(proven)",
+        "bundle.site_id == site.site_id and any(proven)", "any(proven)",
         _API + "test_only_the_sites_own_credentials_open_it",
     ),
     Mutation(
@@ -233,7 +233,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an erased person's actions are not recorded", "loyalty/actions.py",
-        "if hidden.get(item.phone) == Consent.State.ERASED:", "if False:",
+        "if item.phone in erased:", "if False:",
         _API + "test_an_erased_person_is_not_recorded_again",
     ),
     Mutation(
