@@ -92,6 +92,8 @@ def introduce(sandbox: SandboxControl) -> None:
             site=site, channel=Consent.Channel.TEXT, state=Consent.State.SUBSCRIBED
         ).values_list("address", flat=True)
         sandbox.add_subscribers(company, list(subscribed))
+        if not site.checks:
+            activation.check_site(site)
 
 
 def fill() -> None:
@@ -113,7 +115,6 @@ def fill() -> None:
     for number, (site, size) in enumerate(((harbor, 420), (maple, 130), (northwind, 160))):
         _members(site, size, chance, base=number * 3, user=user)
         _story(site, chance)
-    activation.check_site(northwind)
 
 
 def _make(spec: dict[str, Any]) -> Site:
