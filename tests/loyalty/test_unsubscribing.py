@@ -149,6 +149,20 @@ def test_by_e_mail_the_phones_of_its_members_are_out_too(world: World, capsys: A
     assert consent.state_of(world.site, stranger.phone) == consent.state_of(other, elsewhere.phone) == "SUBSCRIBED"
 
 
+def test_the_phones_are_out_before_attentive_is_told_of_the_e_mail(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = world.subscriber(email="ada@example.com")
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("loyalty.management.commands.unsubscribe_member.unsubscribe", cut_off)
+    with pytest.raises(TimeoutError):
+        call_command("unsubscribe_member", "--site", world.site.site_id, "ada@example.com")
+    assert consent.state_of(world.site, member.phone) == "UNSUBSCRIBED"
+
+
 def test_the_command(world: World, capsys: Any) -> None:
     member, other = world.subscriber(), make_site()
     consent.hear(other, channel="TEXT", address=member.phone, state="SUBSCRIBED", source="WEBHOOK", event_at=None)

@@ -9,12 +9,14 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
 
 from attentive_integration.phones import PhoneError
+from loyalty import consent
 from loyalty.management.site_option import add_site_option, site_of
-from loyalty.models import Consent, Site
+from loyalty.models import Site
 from loyalty.unsubscribing import Unsubscribed, phones_of, unsubscribe
 
 # How long Attentive may put the call off (seconds).
 _PATIENCE = 20.0
+_EVIDENCE = "unsubscribe_member"
 
 
 class Command(BaseCommand):
@@ -30,12 +32,15 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         site = site_of(options)
+        numbers = phones_of(site, options["address"]) if "@" in options["address"] else []
+        # Out here at once; Attentive is told afterwards, and may be slow.
+        for number in numbers:
+            consent.opt_out(site, number, evidence=_EVIDENCE)
         try:
             done = _patiently(site, options["address"])
         except PhoneError as error:
             raise CommandError(error.sentence) from None
-        by_email = done.channel == Consent.Channel.EMAIL
-        phones = [_patiently(site, phone) for phone in phones_of(site, options["address"])] if by_email else []
+        phones = [_patiently(site, number) for number in numbers]
         if options["json"]:
             self.stdout.write(
                 json.dumps(_described(done) | ({"phones": list(map(_described, phones))} if phones else {}))
@@ -53,7 +58,7 @@ def _patiently(site: Site, address: str) -> Unsubscribed:
     """Try again, for a while, what Attentive puts off."""
     give_up_at = time.monotonic() + _PATIENCE
     while True:
-        done = unsubscribe(site, address, evidence="unsubscribe_member")
+        done = unsubscribe(site, address, evidence=_EVIDENCE)
         if done.pause is None or time.monotonic() + done.pause > give_up_at:
             return done
         time.sleep(done.pause)
