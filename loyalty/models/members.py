@@ -44,9 +44,11 @@ class Member(models.Model):
     extended_attributes = models.JSONField(_("extended attributes"), default=dict, blank=True)
     joined_at = models.DateTimeField(_("joined"), default=timezone.now)
     replaced_by = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="replaces")
+    # Whoever inserts a member of an import holds the job locked. Checking it again for each row would only cost time.
     created_by_import = models.ForeignKey(
-        "loyalty.ImportJob", models.SET_NULL, null=True, blank=True, related_name="created_members"
-    )
+        "loyalty.ImportJob", models.SET_NULL, null=True, blank=True, related_name="created_members",
+        db_constraint=False,
+    )  # fmt: skip
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     updated_at = models.DateTimeField(_("updated"), default=timezone.now)
 

@@ -13,7 +13,9 @@ from tests.bench.measuring import Task
 
 _FAST = {"RATE_LIMIT_DEFAULT": "1000000"}
 TASKS = {
-    "import": [Task("importing.new_members")],
+    "import": [Task("importing.members"), Task("importing.members", on_sqlite=True)],
+    "large-import": [Task("importing.sizes")],
+    "stock-import": [Task("importing.against_stock"), Task("importing.against_stock", on_sqlite=True)],
     "export": [Task("exporting.forms")],
     "send": [
         Task("sending.throughput", environment=_FAST),

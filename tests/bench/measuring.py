@@ -1,7 +1,8 @@
 """How a bench measures: an installation with real processes, a task in a process of its own, and rows of a table.
 
 A task is a function of a module of this folder that returns rows. It runs in a process of its own, which is part of a
-fresh installation: PostgreSQL with fsync on, an embedded broker, the sandbox, and a web server where it asks for one.
+fresh installation: PostgreSQL with fsync on (or SQLite, where it says so), an embedded broker, the sandbox, and a web
+server where it asks for one.
 """
 
 import json
@@ -51,15 +52,16 @@ class Task:
 
     name: str
     web: bool = False
+    on_sqlite: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str) -> list[Row]:
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="loyalty-sms-bench-"))
-            cluster = stack.enter_context(PostgresCluster(durable=True))
+            url = "" if self.on_sqlite else stack.enter_context(PostgresCluster(durable=True)).url
             broker = stack.enter_context(EmbeddedBroker(Path(folder)))
             os.environ.update(
-                DATABASE_URL=cluster.url, SECRET_KEY="for-benches-only-" * 4, FIELD_ENCRYPTION_KEYS="A" * 43 + "="
+                DATABASE_URL=url, SECRET_KEY="for-benches-only-" * 4, FIELD_ENCRYPTION_KEYS="A" * 43 + "="
             )
             installation = stack.enter_context(
                 Installation(web=self.web, web_workers=2, REDIS_URL=broker.url, LOG_LEVEL="WARNING", **self.environment)
