@@ -14,8 +14,11 @@ _TEXT_FORMULA = re.compile(r'="([^"]*)"')
 
 
 def defuse(cell: str) -> str:
-    """Return the cell with a `'` before it when a spreadsheet could run it as a formula."""
-    if not cell or cell[0] not in _FORMULA and cell[0] not in _BEFORE_FORMULA:
+    """Return a cell of a file with a `'` before it when a spreadsheet could run it; `typed` reads it as before.
+
+    A cell that begins with a `'` runs nowhere, and keeps the one that it has; a blank one stays blank.
+    """
+    if cell[:1] not in WATCHED or cell.strip()[:1] in ("'", ""):
         return cell
     if cell.lstrip(_BEFORE_FORMULA)[:1] in _FORMULA and not _NUMBER_OR_PHONE.fullmatch(cell):
         return f"'{cell}"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loyalty.spreadsheets import defuse, defuse_strictly, restore
+from loyalty.spreadsheets import defuse, defuse_strictly, restore, typed
 
 # After the formula-injection lists that are passed around: each is run, or sends data away, when it is opened.
 PAYLOADS = [
@@ -45,7 +45,19 @@ def test_a_phone_or_a_number_as_a_whole_may_stay(cell: str) -> None:
     assert defuse(cell) == restore(cell) == cell
 
 
-@pytest.mark.parametrize("payload", [payload for payload in PAYLOADS if payload not in ("-5", "+17705550101")])
+RUNNING = [payload for payload in PAYLOADS if payload.strip() and payload not in ("-5", "+17705550101")]
+
+
+@pytest.mark.parametrize("payload", [payload for payload in RUNNING if payload[0] != "'"])
 def test_anything_else_that_would_run_may_not(payload: str) -> None:
     assert defuse(payload) == f"'{payload}"
-    assert restore(defuse(payload)) == payload
+
+
+@pytest.mark.parametrize("payload", [payload for payload in RUNNING if payload[0] == "'"])
+def test_a_cell_with_an_apostrophe_runs_nowhere_and_stays(payload: str) -> None:
+    assert defuse(payload) == payload
+
+
+@given(st.sampled_from(PAYLOADS) | st.text(max_size=20) | st.text("'=+\" 5a", max_size=5))
+def test_a_rejected_cell_says_the_same_when_it_comes_back(cell: str) -> None:
+    assert typed(defuse(cell)) == typed(cell)

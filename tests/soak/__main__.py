@@ -1,9 +1,10 @@
 """`make soak`: proves the sending engine with real processes that are killed, frozen and cut off, and the tests
 themselves by taking away one guard after the other.
 
-python -m tests.soak                      crashes and imports on both databases, then the storm, then the mutations
+python -m tests.soak                      crashes and imports on both databases, spreadsheets, the storm, the mutations
 python -m tests.soak crashes [--database sqlite|postgresql|given] [--only TEXT] [--subset] [--json]
 python -m tests.soak imports [--database sqlite|postgresql|given] [--kills 10] [--seed N]
+python -m tests.soak spreadsheets
 python -m tests.soak storm [--minutes 5] [--seed N]
 python -m tests.soak mutations [--only TEXT]
 """
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -87,6 +89,18 @@ def imports(options: argparse.Namespace) -> int:
     return bool(problems)
 
 
+def spreadsheets(options: argparse.Namespace) -> int:
+    """Have LibreOffice open our files and save them again."""
+    if shutil.which("soffice") is None:
+        print("LibreOffice is not installed. Install it: apt-get install libreoffice-calc-nogui", file=sys.stderr)
+        return 1
+    with Installation(web=False) as installation, tempfile.TemporaryDirectory(prefix="loyalty-sms-sheets-") as folder:
+        installation.join()
+        problems = import_module("tests.soak.spreadsheets").Spreadsheets(Path(folder)).run()
+    print("; ".join(problems) or "Nothing ran as a formula, and every text came back.", flush=True)
+    return bool(problems)
+
+
 def _seed(options: argparse.Namespace) -> int:
     return options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
 
@@ -115,8 +129,8 @@ def storm(options: argparse.Namespace) -> int:
 
 
 def everything(options: argparse.Namespace) -> int:
-    """Run the crash matrix, then the imports, then a storm, then the mutations."""
-    return crashes(options) | imports(options) | storm(options) | mutations(options)
+    """Run the crash matrix, then the imports, the spreadsheets, a storm, and the mutations."""
+    return crashes(options) | imports(options) | spreadsheets(options) | storm(options) | mutations(options)
 
 
 def main() -> int:
@@ -144,6 +158,8 @@ def main() -> int:
     part.add_argument("--kills", type=int, default=10, help="how often it is killed (10)")
     part.add_argument("--seed", type=int, help="the file and the chance of another run again")
     part.set_defaults(run=imports)
+    part = parts.add_parser("spreadsheets", help="our files in LibreOffice")
+    part.set_defaults(run=spreadsheets)
     part = parts.add_parser("storm", help="everything at once, by chance")
     part.add_argument("--minutes", type=float, default=5.0, help="how long the storm lasts (5)")
     part.add_argument("--actions", type=int, default=10_000, help="how many actions are posted meanwhile (10,000)")
