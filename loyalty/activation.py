@@ -14,8 +14,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from attentive_integration.phones import PhoneError, to_e164
-from loyalty import audit, tokens
-from loyalty.connection import LEGACY_TEAM, ActivationRefused, Check, Task, TaskState, mixed_up, stored, test_again
+from loyalty import audit, connection
+from loyalty.connection import LEGACY_TEAM, ActivationRefused, Check, Task, TaskState, stored, test_again
 from loyalty.models import AccessToken, Site
 from loyalty.models.scope import Someone, known_user
 
@@ -163,12 +163,10 @@ def enter_guest_phones(site: Site, raw: str, *, by: Someone = None) -> list[str]
 
 def enter_webhook_key(site: Site, text: str, *, by: Someone = None) -> None:
     """Keep the signing key of the client's webhook; a request that it signs proves it."""
-    secret = text.strip()
-    if not secret:
-        raise ActivationRefused(_("The signing key is empty. Copy it from the webhook's page in Attentive."))
-    if mixed := mixed_up(site, Kind.WEBHOOK_SIGNING, secret):
-        raise ActivationRefused(mixed)
-    tokens.set_token(site, Kind.WEBHOOK_SIGNING, secret, by=by)
+    trial = connection.try_token(site, Kind.WEBHOOK_SIGNING, text)
+    if trial.check.code in connection.NOT_KEPT:
+        raise ActivationRefused(trial.check.sentence)
+    connection.keep(site, trial, by=by)
 
 
 def webhook_url(site: Site) -> str:

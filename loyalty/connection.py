@@ -6,7 +6,7 @@ sentence with its cause and its remedy. `activation.py` puts them into the order
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -65,6 +65,10 @@ class Code(StrEnum):
     UNMATCHED = "UNMATCHED"
 
 
+# What is wrong with a token that is not stored: a refused one must not push out one that works.
+NOT_KEPT = (Code.REFUSED, Code.MALFORMED, Code.MIXED_UP, Code.OTHER_SITE)
+
+
 class ActivationRefused(Exception):
     """Something cannot be done now; `str()` is a sentence with the remedy."""
 
@@ -83,6 +87,16 @@ class Check:
     @property
     def passed(self) -> bool:
         return self.state == TaskState.PASSED
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a token stood its test, before it is stored. `account` is set where Attentive said whose key it is."""
+
+    kind: Kind
+    check: Check
+    secret: str = field(repr=False)
+    account: Account | None = None
 
 
 def note(site: Site, check: Check, *, by: Someone, **more: Any) -> Check:
@@ -123,6 +137,44 @@ def stored(site: Site, task: Task, *, there: bool) -> Check:
     return Check(task, state, found.get("sentence", ""), found.get("account", ""), found.get("code", ""), at)
 
 
+# --- Testing a token, and storing it afterwards -----------------------------------------------------------------------
+
+
+def try_token(site: Site, kind: Kind, text: str) -> Trial:
+    """Test a token that was entered, as far as that is possible without a side effect; stores nothing."""
+    if kind == Kind.WEBHOOK_SIGNING:
+        return _try_webhook_key(site, text)
+    attempt = {Kind.LOYALTY: _try_access, Kind.ATTENTIVE_APP: _try_app_key, Kind.ATTENTIVE_LEGACY: _try_legacy_token}
+    return attempt[kind](site, text)
+
+
+def keep(site: Site, trial: Trial, *, by: Someone = None) -> Check:
+    """Store a tested token as the one in use, unless it was refused, and note how its test went.
+
+    Raises `ValueError` with a sentence when the text cannot be a token at all.
+    """
+    kind, check = trial.kind, trial.check
+    if check.code in NOT_KEPT:
+        if tokens.active(site, kind) is not None:
+            kept = _("%(sentence)s The token that stood here before is still in use.") % {"sentence": check.sentence}
+            check = Check(check.kind, check.state, kept, check.account, check.code)
+    else:
+        tokens.set_token(site, kind, trial.secret, by=by)
+        if check.code != Code.NOT_PROVEN:
+            _used(site, kind, check)
+        if check.passed and trial.account:
+            _remember(site, trial.account)
+    return note(site, check, by=by) if kind in Task.values else check
+
+
+def keep_next(site: Site, trial: Trial, *, by: Someone = None) -> Check:
+    """Store a tested token beside the one in use, unless it was refused; nothing changes until staff promote it."""
+    if trial.check.code not in NOT_KEPT:
+        row = tokens.set_token(site, trial.kind, trial.secret, by=by, slot=AccessToken.Slot.NEXT)
+        AccessToken.objects.filter(pk=row.pk).update(last_result=trial.check.sentence[:300])
+    return trial.check
+
+
 # --- 1 Access to Annex Cloud ------------------------------------------------------------------------------------------
 
 
@@ -131,13 +183,17 @@ def enter_access(site: Site, text: str, *, by: Someone = None) -> Check:
 
     A token that is refused, or that is for another site, is not stored.
     """
+    return keep(site, _try_access(site, text), by=by)
+
+
+def _try_access(site: Site, text: str) -> Trial:
     text = text.strip()
     secret, misread = text, ""
     try:
         bundle = decode_access_token(text)
     except AccessTokenError as error:
         if _looks_like_access_token(text):
-            return note(site, _failed(Task.LOYALTY, Code.MALFORMED, error.sentence), by=by)
+            return Trial(Kind.LOYALTY, _failed(Task.LOYALTY, Code.MALFORMED, error.sentence), text)
         misread = error.sentence
     else:
         if bundle.site_id != site.site_id:
@@ -145,15 +201,15 @@ def enter_access(site: Site, text: str, *, by: Someone = None) -> Check:
                 "This access token is for site %(theirs)s, not for %(ours)s. Copy the token of %(client)s, or correct "
                 "the site ID in the site's settings."
             ) % {"theirs": bundle.site_id[:64], "ours": site.site_id, "client": site.client_name}
-            return note(site, _failed(Task.LOYALTY, Code.OTHER_SITE, sentence), by=by)
+            return Trial(Kind.LOYALTY, _failed(Task.LOYALTY, Code.OTHER_SITE, sentence), text)
         secret = bundle.loyalty_token
     if mixed := mixed_up(site, Kind.LOYALTY, secret):
-        return note(site, _failed(Task.LOYALTY, Code.MIXED_UP, mixed), by=by)
+        return Trial(Kind.LOYALTY, _failed(Task.LOYALTY, Code.MIXED_UP, mixed), secret)
     check = _ask_annex_cloud(site, secret)
     if check.code == Code.REFUSED and misread:
         both = _("%(misread)s Annex Cloud did not accept it as a loyalty token either. %(answer)s")
         check = _failed(Task.LOYALTY, Code.REFUSED, both % {"misread": misread, "answer": check.sentence})
-    return _keep(site, Kind.LOYALTY, secret, check, by=by)
+    return Trial(Kind.LOYALTY, check, secret)
 
 
 def _looks_like_access_token(text: str) -> bool:
@@ -169,17 +225,6 @@ def _ask_annex_cloud(site: Site, secret: str) -> Check:
         return _of_error(Task.LOYALTY, error)
     account = _("Site %(id)s, %(count)d segments") % {"id": site.site_id, "count": len(segments)}
     return Check(Task.LOYALTY, TaskState.PASSED, _("Annex Cloud accepted the token."), account)
-
-
-def _keep(site: Site, kind: Kind, secret: str, check: Check, *, by: Someone) -> Check:
-    """Store a secret unless the vendor refused it: a refused one must not push out one that works."""
-    if check.code in (Code.REFUSED, Code.MALFORMED, Code.MIXED_UP):
-        if tokens.active(site, kind) is not None:
-            kept = _("%(sentence)s The token that stood here before is still in use.") % {"sentence": check.sentence}
-            check = Check(check.kind, check.state, kept, check.account, check.code)
-        return note(site, check, by=by)
-    tokens.set_token(site, kind, secret, by=by)
-    return note(site, _used(site, kind, check), by=by)
 
 
 def _used(site: Site, kind: Kind, check: Check) -> Check:
@@ -227,10 +272,11 @@ def enter_sign_up_source(site: Site, source_id: str, *, name: str = "", by: Some
     try:
         SignUpSource._meta.get_field("sign_up_source_id").clean(source_id, None)
     except ValidationError:
+        # What was entered is not quoted: it may be a key that belongs elsewhere.
         sentence = _(
-            "“%(text)s” is no sign-up source ID: that has digits only. In Attentive open the Subscribers tab and copy "
-            "the ID of your sign-up flow from the Sign-up method table (newer screens: Sign-up Units, ID)."
-        ) % {"text": source_id[:40]}
+            "This is no sign-up source ID: that has digits only. In Attentive open the Subscribers tab and copy the ID "
+            "of your sign-up flow from the Sign-up method table (newer screens: Sign-up Units, ID)."
+        )
         return note(site, _failed(Task.SIGN_UP_SOURCE, Code.MALFORMED, sentence), by=by)
     with transaction.atomic():
         site.sign_up_sources.filter(is_default=True).exclude(sign_up_source_id=source_id).update(is_default=False)
@@ -276,16 +322,18 @@ def enter_app_key(site: Site, text: str, *, by: Someone = None) -> Check:
 
     A key of another company is kept but does not count until a person says that it is right (`keep_account`).
     """
-    secret = text.strip()
-    if mixed := mixed_up(site, Kind.ATTENTIVE_APP, secret):
-        return _keep(site, Kind.ATTENTIVE_APP, secret, _failed(Task.ATTENTIVE_APP, Code.MIXED_UP, mixed), by=by)
-    answer, account = _ask_whose_key(site, secret)
-    result = _keep(site, Kind.ATTENTIVE_APP, secret, answer, by=by)
-    if result.passed and account:
-        _remember(site, account)
+    result = keep(site, _try_app_key(site, text), by=by)
     if result.passed and site.sign_up_sources.exists():
         note(site, _check_source(site), by=by)
     return result
+
+
+def _try_app_key(site: Site, text: str) -> Trial:
+    secret = text.strip()
+    if mixed := mixed_up(site, Kind.ATTENTIVE_APP, secret):
+        return Trial(Kind.ATTENTIVE_APP, _failed(Task.ATTENTIVE_APP, Code.MIXED_UP, mixed), secret)
+    check, account = _ask_whose_key(site, secret)
+    return Trial(Kind.ATTENTIVE_APP, check, secret, account)
 
 
 def _ask_whose_key(site: Site, secret: str) -> tuple[Check, Account | None]:
@@ -369,12 +417,14 @@ def keep_account(site: Site, *, by: Someone = None) -> Check:
 
 def enter_legacy_token(site: Site, text: str, *, by: Someone = None) -> Check:
     """Keep the legacy token; only a text to a phone can prove it. The key of an app is recognised and refused."""
+    return keep(site, _try_legacy_token(site, text), by=by)
+
+
+def _try_legacy_token(site: Site, text: str) -> Trial:
     secret = text.strip()
-    if sentence := mixed_up(site, Kind.ATTENTIVE_LEGACY, secret) or _is_an_app_key(site, secret):
-        failed = _failed(Task.ATTENTIVE_LEGACY, Code.MIXED_UP, sentence)
-        return _keep(site, Kind.ATTENTIVE_LEGACY, secret, failed, by=by)
-    tokens.set_token(site, Kind.ATTENTIVE_LEGACY, secret, by=by)
-    return note(site, _not_proven(), by=by)
+    sentence = mixed_up(site, Kind.ATTENTIVE_LEGACY, secret) or _is_an_app_key(site, secret)
+    check = _failed(Task.ATTENTIVE_LEGACY, Code.MIXED_UP, sentence) if sentence else _not_proven()
+    return Trial(Kind.ATTENTIVE_LEGACY, check, secret)
 
 
 def _not_proven() -> Check:
@@ -404,6 +454,21 @@ def _check_legacy(site: Site) -> Check:
         return Check(Task.ATTENTIVE_LEGACY, TaskState.TO_DO, words, code=Code.MISSING)
     before = stored(site, Task.ATTENTIVE_LEGACY, there=True)
     return before if before.state != TaskState.TO_DO else _not_proven()
+
+
+# --- Webhook signing key ----------------------------------------------------------------------------------------------
+
+
+def _try_webhook_key(site: Site, text: str) -> Trial:
+    """Only a request that comes in can prove this one; a token that belongs elsewhere is recognised."""
+    secret, kind = text.strip(), Kind.WEBHOOK_SIGNING
+    if not secret:
+        sentence = _("The signing key is empty. Copy it from the webhook's page in Attentive.")
+        return Trial(kind, Check(kind, TaskState.FAILED, sentence, code=Code.MALFORMED), secret)
+    if mixed := mixed_up(site, kind, secret):
+        return Trial(kind, Check(kind, TaskState.FAILED, mixed, code=Code.MIXED_UP), secret)
+    words = _("The signing key is kept. The first webhook that it signs proves it.")
+    return Trial(kind, Check(kind, TaskState.TO_DO, words, code=Code.NOT_PROVEN), secret)
 
 
 # --- Testing again ----------------------------------------------------------------------------------------------------
