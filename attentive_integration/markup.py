@@ -31,6 +31,14 @@ STATE_LOOKS: dict[str, tuple[str, str]] = {
     "TO_DO": ("calm", "circle"),
     "WAITING": ("warn", "clock"),
     "PASSED": ("good", "check"),
+    # A client's link and what was entered there
+    "GIVEN": ("good", "check"),
+    "TO_CONFIRM": ("warn", "question"),
+    "OPENED": ("info", "user"),
+    "FINISHED": ("good", "check"),
+    "WITHDRAWN": ("calm", "stop"),
+    "REPLACED": ("calm", "refresh"),
+    "TRIED_OUT": ("bad", "lock"),
     # Messages and attempts
     "QUEUED": ("info", "clock"),
     "HELD": ("warn", "pause"),

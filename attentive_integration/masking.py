@@ -5,8 +5,8 @@ import re
 
 _SECRETS = re.compile(
     r"(?P<bearer>(?i:bearer)\s+)[^\s'\",]+"
-    # Our own ingest keys, and JSON Web Tokens.
-    r"|(?P<key>\bingest_[\w-]+|\beyJ[\w-]+\.[\w-]+\.[\w-]*)"
+    # Our own ingest keys, the clients' links, and JSON Web Tokens.
+    r"|(?P<key>\bingest_[\w-]+|\blink_[\w-]{40,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*)"
     r"|(?P<phone>(?:\+|%2[Bb])\d{3})\d{4,9}(?P<end>\d{2})(?!\d)"
     # A North American number as people write it.
     r"|(?<![\w.-])(?:\+?1[ .-]?)?\(?(?P<area>[2-9]\d\d)\)?[ .-]?[2-9]\d\d[ .-]?\d\d(?P<last>\d\d)(?![\w-])"

@@ -262,6 +262,8 @@ LOGGING = {
         "console": {"class": "logging.StreamHandler", "filters": ["mask"], "formatter": "plain"},
     },
     "root": {"handlers": ["console"], "level": env("LOG_LEVEL", default="INFO")},
+    # Django gives the lines of `runserver` a handler of its own, which masks nothing.
+    "loggers": {"django.server": {"handlers": ["console"], "propagate": False}},
 }
 
 TESTING = "pytest" in sys.modules

@@ -6,7 +6,7 @@ from django.db import connection
 from django.http import HttpRequest
 
 from loyalty.models import AuditEntry, Site
-from loyalty.models.scope import Someone, known_user
+from loyalty.models.scope import Outsider, Someone, known_user
 
 # Kinds of events that a list of choices shows.
 _MOST_EVENTS = 100
@@ -30,6 +30,8 @@ def record(
     if request is not None and user is None:
         user = request.user
     known = known_user(user)
+    if isinstance(user, Outsider):
+        actor = actor or user.name[:150]
     return AuditEntry.objects.create(
         event=event,
         site=site,

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from attentive_integration.phones import grouped, masked
 from loyalty import activation, connection, guest_tests, tokens
+from loyalty.admin import client_link
 from loyalty.connection import ActivationRefused, Check, Code, Task, TaskState
 from loyalty.models import AccessToken, Site
 from loyalty.permissions import Right, can
@@ -33,6 +34,7 @@ def page(admin: "SiteAdmin", request: HttpRequest, site: Site) -> HttpResponse:
     whole = can(request.user, site, Right.PII)
     context = {
         **admin.site_frame(request, site, "activate", _("Activate")),
+        **client_link.status(site),
         "tasks": _tasks(checks),
         "passed": sum(check.passed for check in checks.values()),
         "blockers": activation.blockers(site, list(checks.values())),

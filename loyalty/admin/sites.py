@@ -18,7 +18,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from attentive_integration.markup import ago, check_marks, state_pill
 from loyalty import activation, audit, connection
-from loyalty.admin import activate, credentials
+from loyalty.admin import activate, client_link, credentials
 from loyalty.admin.base import ActionRefused, ObjectAction, SiteScopedAdmin
 from loyalty.admin.site_forms import AddSiteForm, SiteSettingsForm
 from loyalty.connection import ActivationRefused, Check, TaskState
@@ -146,6 +146,7 @@ class SiteAdmin(SiteScopedAdmin):
 
         return [
             page("activate", activate.page, "activate"),
+            page("ask-client", client_link.page, "ask_client"),
             page("credentials", credentials.page, "credentials"),
             *super().get_urls(),
         ]

@@ -1,12 +1,21 @@
 """The one rule that keeps tenants apart: every queryset of site-owned rows answers `visible_to(user)`."""
 
+from dataclasses import dataclass
 from typing import Any, Self
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db import models
 
-# Whoever did something: a person who is logged in, or nobody (a command, a webhook).
-Someone = AbstractBaseUser | AnonymousUser | None
+
+@dataclass(frozen=True)
+class Outsider:
+    """A person without an account who does something here; `name` says in words who, for the audit trail."""
+
+    name: str
+
+
+# Whoever did something: a person who is logged in, one without an account, or nobody (a command, a webhook).
+Someone = AbstractBaseUser | AnonymousUser | Outsider | None
 
 
 def known_user(someone: Someone) -> User | None:

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from attentive_integration.secrets import seal, unseal
@@ -227,6 +228,84 @@ class SignUpSource(models.Model):
 
     def __str__(self) -> str:
         return f"{self.sign_up_source_id} {self.name}".strip()
+
+
+class ClientLink(models.Model):
+    """A link by which the client, who has no account, enters keys of its site. Only its token's hash is kept.
+
+    It works until it expires, until everything asked for is given or the client says so, or until staff end it. A
+    site has one at a time.
+    """
+
+    class Key(models.TextChoices):
+        """What can be asked for; named as in `AccessToken.Kind`, beside which the sign-up source is no secret."""
+
+        LOYALTY = "LOYALTY", _("Access to Annex Cloud")
+        ATTENTIVE_APP = "ATTENTIVE_APP", _("Attentive app key")
+        SIGN_UP_SOURCE = "SIGN_UP_SOURCE", _("Sign-up source ID")
+        WEBHOOK_SIGNING = "WEBHOOK_SIGNING", _("Attentive webhook signing key")
+        ATTENTIVE_LEGACY = "ATTENTIVE_LEGACY", _("Attentive legacy token")
+
+    class Outcome(models.TextChoices):
+        """How an entered key stands. TO_CONFIRM: it is stored, and the client may still enter another one."""
+
+        GIVEN = "GIVEN", _("Given")
+        TO_CONFIRM = "TO_CONFIRM", _("Kept, to be confirmed")
+        REFUSED = "REFUSED", _("Refused")
+
+    class End(models.TextChoices):
+        FINISHED = "FINISHED", _("Finished")
+        WITHDRAWN = "WITHDRAWN", _("Withdrawn")
+        REPLACED = "REPLACED", _("Replaced by a new link")
+
+    MOST_ATTEMPTS = 100
+
+    site = models.ForeignKey(Site, models.CASCADE, related_name="client_links")
+    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    # Values of Key.
+    asked = models.JSONField(default=list)
+    # {"ATTENTIVE_APP": {"outcome": "GIVEN", "at": "…", "sentence": "…", "account": "…", "code": "", "slot": "CURRENT",
+    # "token": 7}, …}: what was entered last; `token` is the stored row's number.
+    entered = models.JSONField(default=dict)
+    # Keys that were entered, the refused ones included: nobody may try keys at the vendors without end.
+    attempts = models.PositiveIntegerField(default=0)
+    made_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    made_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    opened_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    end = models.CharField(max_length=10, choices=End.choices, blank=True)
+
+    objects = SiteScopedQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["site"], condition=models.Q(ended_at=None), name="one_client_link_per_site_at_a_time"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.site} · {self.made_at:%Y-%m-%d}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether keys can be entered now."""
+        return not self.is_over and self.attempts < self.MOST_ATTEMPTS
+
+    @property
+    def is_over(self) -> bool:
+        """Whether somebody ended the link, or its time is up."""
+        return self.ended_at is not None or self.expires_at <= timezone.now()
+
+    def outcome(self, key: str) -> str:
+        """Return how a key stands, an Outcome; empty while nothing was entered."""
+        return str((self.entered.get(key) or {}).get("outcome", ""))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that was asked for is given."""
+        return all(self.outcome(key) == self.Outcome.GIVEN for key in self.asked)
 
 
 class Breaker(models.Model):
