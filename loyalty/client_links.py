@@ -83,7 +83,7 @@ def make(site: Site, keys: Collection[str], *, by: Someone = None) -> tuple[Clie
             site=site, token_hash=tokens.hash_of(token), asked=asked, made_by=known_user(by),
             expires_at=timezone.now() + VALID_FOR,
         )  # fmt: skip
-        audit.record("client_link.made", site=site, user=by, new=asked)
+        audit.record("site.client_link_made", site=site, user=by, new=asked)
     return link, settings.PUBLIC_URL + reverse("client-link", args=[token])
 
 
@@ -93,7 +93,7 @@ def withdraw(site: Site, *, by: Someone = None) -> bool:
         Site.objects.select_for_update(no_key=True).get(pk=site.pk)
         ended = _open(site).update(ended_at=timezone.now(), end=End.WITHDRAWN)
         if ended:
-            audit.record("client_link.withdrawn", site=site, user=by)
+            audit.record("site.client_link_withdrawn", site=site, user=by)
     return bool(ended)
 
 
@@ -146,8 +146,9 @@ def enter(link: ClientLink, key: str, text: str) -> str:
         if row.is_complete:
             row.ended_at, row.end = timezone.now(), End.FINISHED
         row.save(update_fields=["entered", "ended_at", "end"])
-        audit.record("client_link.entered", site=site, user=by, target=str(Key(key).label), new=entry["outcome"])
-    if key == Key.ATTENTIVE_APP and entry["slot"] == Slot.CURRENT and site.sign_up_sources.exists():
+        audit.record("token.entered_by_client", site=site, user=by, target=str(Key(key).label), new=entry["outcome"])
+    is_new_app_key = key == Key.ATTENTIVE_APP and (entry["outcome"], entry["slot"]) == (Outcome.GIVEN, Slot.CURRENT)
+    if is_new_app_key and site.sign_up_sources.exists():
         connection.test_again(site, Task.SIGN_UP_SOURCE, by=by)
     link.entered, link.ended_at, link.end = row.entered, row.ended_at, row.end
     return str(entry["outcome"])
@@ -158,7 +159,7 @@ def finish(link: ClientLink) -> None:
     with transaction.atomic():
         Site.objects.select_for_update(no_key=True).get(pk=link.site_id)
         if ClientLink.objects.filter(pk=link.pk, ended_at=None).update(ended_at=timezone.now(), end=End.FINISHED):
-            audit.record("client_link.finished", site=link.site, user=_client(link))
+            audit.record("site.client_link_finished", site=link.site, user=_client(link))
 
 
 def _client(link: ClientLink) -> Outsider:

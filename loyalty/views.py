@@ -30,13 +30,13 @@ def client_link(request: HttpRequest, token: str) -> HttpResponse:
     link = client_links.find(token)
     if link is None or not link.is_open:
         return _page(request, "closed", 404 if link is None else 410)
+    if request.method == "POST" or not (request.method == "HEAD" or request.user.is_authenticated):
+        client_links.note_opened(link)
     if request.method == "POST":
         try:
             return _take(request, link)
         except LinkClosed:
             return _page(request, "closed", 410)
-    if request.method == "GET" and not request.user.is_authenticated:
-        client_links.note_opened(link)
     return _page(request, "keys", **_shown(link))
 
 

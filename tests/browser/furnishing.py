@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import django
 
@@ -19,7 +20,7 @@ from django.contrib.auth.models import User  # noqa: E402
 from django.core.files.base import ContentFile  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from loyalty import exports, imports, segments, stops  # noqa: E402
+from loyalty import client_links, exports, imports, segments, stops  # noqa: E402
 from loyalty.imports.steps import ask_check, ask_import  # noqa: E402
 from loyalty.models import AuditEntry, Consent, ExportJob, ImportJob, Segment, Site, SiteMembership  # noqa: E402
 from messaging.models import Campaign, Message, WebhookEvent  # noqa: E402
@@ -39,6 +40,9 @@ def furnish() -> dict[str, int | str]:
         harbor, b'{"type": "sms.unknown_to_us", "timestamp": 1795602520472, "subscriber": {"phone": "+17705550103"}}'
     )
     receive(harbor, b"[]")
+    asked = ("LOYALTY", "ATTENTIVE_APP", "WEBHOOK_SIGNING", "ATTENTIVE_LEGACY")
+    link, address = client_links.make(maple, asked, by=root)
+    client_links.enter(link, "WEBHOOK_SIGNING", "signing-maple")
     stops.stop(northwind, by=root, note="Northwind asked us to wait for the new key.")
     gold = Segment.objects.get(site=harbor, name="Gold and above")
     frozen = Segment.objects.create(site=harbor, name="Spring guests", rules={"tier": ["Gold"]}, created_by=root)
@@ -54,6 +58,7 @@ def furnish() -> dict[str, int | str]:
     campaign_of = {campaign.name: campaign.pk for campaign in Campaign.objects.filter(site=harbor)}
     return {
         "live_site": harbor.pk, "waiting_site": maple.pk, "held_site": northwind.pk,
+        "client_link": urlsplit(address).path,
         "member": told.member_id, "phone": told.member.phone, "action": told.action_id,
         "opted_out": Consent.objects.filter(site=harbor, state=Consent.State.UNSUBSCRIBED).latest("pk").pk,
         "live_campaign": campaign_of["Thanks for your purchase"], "draft": campaign_of["Birthday treat"],

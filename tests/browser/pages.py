@@ -45,9 +45,14 @@ PAGES = {
     "site-overview-held": "/admin/loyalty/site/{held_site}/overview/",
     "site-activate": "/admin/loyalty/site/{waiting_site}/activate/",
     "site-activate-refused": "/admin/loyalty/site/{held_site}/activate/",
+    "site-ask-client": "/admin/loyalty/site/{waiting_site}/ask-client/",
+    "site-ask-client-rotating": "/admin/loyalty/site/{live_site}/ask-client/",
     "site-credentials": "/admin/loyalty/site/{live_site}/credentials/",
     "site-settings": "/admin/loyalty/site/{live_site}/change/",
     "site-pause": "/admin/loyalty/site/{live_site}/do/pause/",
+    # What the client sees, who has no account.
+    "client-link": "{client_link}",
+    "client-link-closed": "/keys/link_unknown/",
     # Members, and the files that bring them.
     "members": "/admin/loyalty/member/?site=1000001",
     "members-filtered": "/admin/loyalty/member/?tier=Gold",
@@ -114,7 +119,7 @@ PAGES = {
 }  # fmt: skip
 
 # What these answer instead of 200.
-STATUS = {"forbidden": 403, "not-found": 404}
+STATUS = {"forbidden": 403, "not-found": 404, "client-link-closed": 404}
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,14 @@ FORMS = {
     "site-settings-wrong": Sent("site-settings", {"Frequency caps": "often"}, "Save", "correct the error"),
     "site-activate-mixed-up": Sent(
         "site-activate", {"Access token or loyalty token": "app-maple"}, "Save and test", "belongs elsewhere"
+    ),
+    "site-ask-client-for-nothing": Sent("site-ask-client-rotating", {}, "Make the link", "Choose at least one key"),
+    "site-ask-client-link": Sent(
+        "site-ask-client-rotating", {"Attentive app key": True}, "Make the link", "The link for the client"
+    ),
+    "client-link-refused": Sent("client-link", {"Attentive app key": "app-revoked"}, "Save and test", "Refused"),
+    "client-link-other-client": Sent(
+        "client-link", {"Attentive app key": "app-bluebird"}, "Save and test", "to be confirmed"
     ),
     "site-next-token": Sent("site-credentials", {"#next-ATTENTIVE_APP": "app-harbor"}, "Add", "Next: "),
     "members-unsubscribe": Sent(

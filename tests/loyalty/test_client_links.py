@@ -13,6 +13,7 @@ from loyalty import client_links, connection, tokens
 from loyalty.client_links import End, Key, LinkClosed, Outcome
 from loyalty.connection import ActivationRefused, Code, TaskState
 from loyalty.models import AccessToken, AuditEntry, ClientLink, Site
+from tests.concurrency import meanwhile
 from tests.factories import make_sign_up_source, make_site, make_token, make_user
 
 pytestmark = pytest.mark.django_db
@@ -80,12 +81,12 @@ def test_the_trail_names_the_client_and_who_made_the_link(harbor: SandboxProcess
     link, _address = client_links.make(site, [Key.ATTENTIVE_APP], by=person)
     client_links.enter(link, Key.ATTENTIVE_APP, "app-canary-11aa")
     client_links.enter(link, Key.ATTENTIVE_APP, "app-harbor")
-    entries = AuditEntry.objects.filter(site=site).exclude(event="client_link.made")
-    assert {entry.event for entry in entries} >= {"token.set", "site.check", "client_link.entered"}
+    entries = AuditEntry.objects.filter(site=site).exclude(event="site.client_link_made")
+    assert {entry.event for entry in entries} >= {"token.set", "site.check", "token.entered_by_client"}
     assert {(entry.user_id, entry.actor) for entry in entries} == {
         (None, f"Client, by the link of {person.get_username()}")
     }
-    assert AuditEntry.objects.get(site=site, event="client_link.made").user == person
+    assert AuditEntry.objects.get(site=site, event="site.client_link_made").user == person
     kept = str(list(AuditEntry.objects.values())) + str(list(ClientLink.objects.values()))
     assert "app-canary-11aa" not in kept and "app-harbor" not in kept
 
@@ -251,6 +252,18 @@ def test_a_new_link_ends_the_old_one_of_its_site_alone() -> None:
     assert client_links.latest(ours) == second and client_links.latest(theirs) == other
     with pytest.raises(IntegrityError), transaction.atomic():
         ClientLink.objects.create(site=ours, token_hash="0" * 64, expires_at=timezone.now())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_links_made_at_once_leave_the_later_one() -> None:
+    site = draft()
+    with transaction.atomic():
+        first, _address = client_links.make(site, [Key.LOYALTY])
+        beside = meanwhile(lambda: client_links.make(site, [Key.LOYALTY])[0])
+    second = beside.result(timeout=20)
+    assert client_links.latest(site) == second
+    first.refresh_from_db()
+    assert first.end == End.REPLACED
 
 
 def test_only_the_hash_of_the_token_is_kept() -> None:
