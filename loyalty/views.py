@@ -4,7 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -46,7 +46,7 @@ def _take(request: HttpRequest, link: ClientLink) -> HttpResponse:
         client_links.finish(link)
         return _page(request, "done", **_shown(link))
     if key not in link.asked:
-        raise Http404
+        return HttpResponseRedirect(request.path)
     client_links.enter(link, key, request.POST.get("secret", ""))
     if link.ended_at:
         return _page(request, "done", **_shown(link))
