@@ -28,8 +28,10 @@ HORIZON = 0.5
 _BLOCK = 0.2
 # How late a call may start while other slots lie close by (seconds).
 _TOLERANCE = 0.025
-# How late a call may start where no pace is kept: whoever was frozen for longer may have lost the message (seconds).
-_LATEST = 5.0
+# How much later one may start after a pause in which nothing was called (seconds).
+_IDLE = 1.0
+# How long after its reservation a call may start at the latest: a process that was frozen begins none (seconds).
+LATEST_START = 2.0
 # From here on pacing costs more than it saves.
 _UNLIMITED = 10_000
 
@@ -53,7 +55,7 @@ def reserve(key: str, limit: int, count: int, *, lead: float = 0.0) -> Reservati
     `limit` is in calls a second; `lead` is how long the caller needs before the first call (seconds).
     """
     if limit >= _UNLIMITED:
-        return Reservation([time.monotonic()] * count, _LATEST)
+        return Reservation([time.monotonic()] * count, LATEST_START)
     spacing = 1 / (limit * _SHARE)
     with transaction.atomic():
         row, now = _locked(key)
@@ -69,7 +71,7 @@ def reserve(key: str, limit: int, count: int, *, lead: float = 0.0) -> Reservati
         crash_point("before_slots_commit")
     crash_point("after_slots_commit")
     # After an idle second a block that fits into the share which is left free may start late: it crowds nobody.
-    idle = min(1.0, max(0.0, (now - free).total_seconds())) if taken <= limit * (1 - _SHARE) else 0.0
+    idle = min(_IDLE, max(0.0, (now - free).total_seconds())) if taken <= limit * (1 - _SHARE) else 0.0
     return Reservation([read_at + ahead + number * spacing for number in range(taken)], _TOLERANCE + idle)
 
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
+from attentive_integration import rate_limit
 from attentive_integration.crash import crash_point
 from loyalty import breakers, stops
 from loyalty.models import AccessToken, Site
@@ -21,9 +22,13 @@ from messaging.reasons import Code
 State = Message.State
 Route = Campaign.Route
 
-# A claim is followed by the call within a second; a call ends at its deadline.
+# A claim is followed by the last look within a second.
 CLAIM_LEASE = timedelta(seconds=15)
-CALL_LEASE = timedelta(seconds=settings.VENDOR_DEADLINE_SECONDS + 10)
+# A call that goes on after its lease could be sent again by a person meanwhile. So the lease outlasts the latest call:
+# its slot, the deadline, and a turn of the dispatcher's loop until the outcome is written (seconds). An outcome that
+# comes later still writes nothing: its message is UNKNOWN by then, which is never repeated by itself.
+_WRITING = 3.0
+CALL_LEASE = timedelta(seconds=rate_limit.LATEST_START + settings.VENDOR_DEADLINE_SECONDS + _WRITING)
 
 TOKEN_OF_ROUTE: dict[str, str] = {
     Route.MESSAGE: AccessToken.Kind.ATTENTIVE_LEGACY,

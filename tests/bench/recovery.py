@@ -32,13 +32,18 @@ def after_a_kill() -> list[Row]:
         worker.wait()
         killed_at = timezone.now()
         lost = set(held.values_list("pk", flat=True))
+        leases_end = max(held.values_list("lease_until", flat=True))
         sandbox().remove_fault(fault)
         other = start(*WORKER, "-n", "another@localhost")
         try:
             taken = wait_until(lambda: not held.filter(pk__in=lost, updated_at__lt=killed_at).exists(), seconds=90)
+            swept = (timezone.now() - leases_end).total_seconds()
         finally:
             end([other])
-    return [Row(f"a worker is killed with {len(lost)} messages: s until they are owned again", taken, at_most=30)]
+    return [
+        Row(f"a worker is killed with {len(lost)} messages: s until they are owned again", taken, at_most=30),
+        Row("of these, s from the end of the last lease until it was swept", swept, at_most=10),
+    ]
 
 
 def after_a_flush() -> list[Row]:

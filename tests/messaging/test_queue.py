@@ -1,12 +1,15 @@
 """Claims are leases with a fence: whoever loses one writes nothing any more."""
 
+import time
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from attentive_integration import rate_limit
 from attentive_integration.http import ErrorKind, VendorError
 from attentive_integration.sandbox.process import SandboxProcess
 from messaging import decisions, last_look, outcomes, queue
@@ -42,6 +45,17 @@ def test_a_claim_that_died_is_due_again_and_a_call_that_died_is_unknown(world: W
     # The worker was only slow: what it brings now comes too late, and is not written.
     outcomes.record([outcomes.Call(claimed, timezone.now())])
     assert state_of(dead_call) == ("UNKNOWN", "LEASE_LOST")
+
+
+def test_the_lease_of_a_call_outlasts_the_latest_call_by_a_little(world: World) -> None:
+    latest_end = settings.VENDOR_DEADLINE_SECONDS + max(
+        slot + reservation.tolerance - time.monotonic()
+        for limit in (10, 150, 1_000_000)
+        if (reservation := rate_limit.reserve(f"token {limit}", limit, 1_000))
+        for slot in reservation.slots
+    )
+    # Two seconds to write it down; and no longer, because nobody owns a dead worker's messages before.
+    assert timedelta(seconds=latest_end + 2) < queue.CALL_LEASE <= timedelta(seconds=20)
 
 
 def test_whoever_lost_the_lease_does_not_begin(world: World) -> None:

@@ -114,7 +114,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a frozen process begins no call, where no pace is kept either", "attentive_integration/rate_limit.py",
-        "[time.monotonic()] * count, _LATEST)", "[time.monotonic()] * count, 1e9)",
+        "[time.monotonic()] * count, LATEST_START)", "[time.monotonic()] * count, 1e9)",
         _PACE + "test_without_a_limit_too_a_process_that_was_frozen_makes_no_call",
     ),
     Mutation(
