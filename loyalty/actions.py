@@ -218,23 +218,10 @@ def _with_members(site: Site, items: list[_Item], results: dict[int, Result]) ->
     """Find or create the member of each item; answer the items without one."""
     phones = {item.phone for item in items if item.phone}
     erased = consent.erased_addresses(site, sorted(phones))
-    by_phone = {m.phone: m for m in Member.objects.filter(site=site, phone__in=phones)}
-    # `+ 0` keeps a planner without statistics from reading all members of the site instead of one loyalty ID's.
-    members = Member.objects.alias(its_site=F("site_id") + 0).filter(its_site=site.pk).order_by("pk")
-    ids = {i.external_id for i in items if i.external_id}
-    # SQLite uses the partial indexes of both columns only where their condition stands in the query, and would rather
-    # read all members that nobody replaced; so that is looked at here.
-    by_external_id = {
-        m.external_id: m
-        for m in members.filter(external_id__in=ids).exclude(external_id="")
-        if m.replaced_by_id is None
-    }
-    emails = {item.email for item in items if item.email and not item.phone and item.external_id not in by_external_id}
-    by_email = (
-        {m.email: m for m in members.filter(email__in=emails).exclude(email="") if m.replaced_by_id is None}
-        if emails
-        else {}
-    )
+    by_phone = {m.phone: m for m in Member.objects.filter(site=site, phone__in=phones).only("phone")}
+    by_external_id = _members_by(site, "external_id", {item.external_id for item in items})
+    unnamed = [item for item in items if not item.phone and item.external_id not in by_external_id]
+    by_email = _members_by(site, "email", {item.email for item in unnamed})
     fresh: dict[str, Member] = {}
     for item in items:
         if item.phone:
@@ -273,6 +260,19 @@ def _with_members(site: Site, items: list[_Item], results: dict[int, Result]) ->
     return [item for item in items if item.member is not None]
 
 
+def _members_by(site: Site, name: str, values: set[str]) -> dict[str, Member]:
+    """Return the members of a site, by this field, that have one of the values; those that were replaced stay out."""
+    wanted = values - {""}
+    if not wanted:
+        return {}
+    # `+ 0` keeps a planner without statistics from reading all members of the site instead of one person's.
+    members = Member.objects.alias(its_site=F("site_id") + 0).filter(its_site=site.pk, **{f"{name}__in": wanted})
+    # SQLite uses the partial index only where its condition stands in the query, and would rather read all members that
+    # nobody replaced; so that is looked at here.
+    found = members.exclude(**{name: ""}).order_by("pk")
+    return {getattr(member, name): member for member in found if member.replaced_by_id is None}
+
+
 def _is_meant(item: _Item, member: Member) -> bool:
     if item.external_id:
         return member.external_id == item.external_id
@@ -296,29 +296,27 @@ def _new_member(site: Site, item: _Item) -> Member:
 
 
 def _write(site: Site, items: list[_Item], results: dict[int, Result], *, now: datetime, history: bool) -> None:
+    if not items:
+        return
     codes = {item.action for item in items}
-    types = {kind.code: kind for kind in ActionType.objects.filter(site=site, code__in=codes)}
+    stored = ActionType.objects.filter(site=site, code__in=codes).values_list("code", "pk")
+    types = dict(stored)
     if codes - set(types):
         # An unknown code creates its type, which no campaign matches yet.
         ActionType.objects.bulk_create(
             [ActionType(site=site, code=code) for code in sorted(codes - set(types))], ignore_conflicts=True
         )
-        types = {kind.code: kind for kind in ActionType.objects.filter(site=site, code__in=codes)}
+        types = dict(stored.all())
     ended = {"processed_at": now, "outcome": LoyaltyAction.Outcome.HISTORY} if history else {}
+    # Where another request records the same activity at the same moment, this fails as a whole, and the next attempt
+    # sees what stands there then.
     LoyaltyAction.objects.bulk_create(
-        [
-            LoyaltyAction(
-                site=site, member=item.member, action_type=types[item.action], activity_id=item.activity_id,
-                points=item.points, points_delta=item.points_delta, data=item.data, digest=item.digest,
-                occurred_at=item.occurred_at, recorded_at=now, **ended,
-            )
-            for item in items
-        ],
-        ignore_conflicts=True,
+        LoyaltyAction(
+            site=site, member=item.member, action_type_id=types[item.action], activity_id=item.activity_id,
+            points=item.points, points_delta=item.points_delta, data=item.data, digest=item.digest,
+            occurred_at=item.occurred_at, recorded_at=now, **ended,
+        )
+        for item in items
     )  # fmt: skip
-    # Another request may have recorded the same activity at the same moment: what stands there now decides.
-    wanted = [item.activity_id for item in items]
-    stored = dict(LoyaltyAction.objects.filter(site=site, activity_id__in=wanted).values_list("activity_id", "digest"))
     for item in items:
-        same = stored.get(item.activity_id) == item.digest
-        results[item.position] = Result(item.activity_id, "accepted") if same else _conflict(item.activity_id)
+        results[item.position] = Result(item.activity_id, "accepted")

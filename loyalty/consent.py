@@ -58,7 +58,8 @@ def _key_context(site: Site) -> str:
 def _has_erased(site: Site) -> bool:
     """Tell whether anybody of the site was ever erased, also since this object was read."""
     if not site.sealed_suppression_key:
-        site.refresh_from_db(fields=["sealed_suppression_key"])
+        keys = Site.objects.values_list("sealed_suppression_key", flat=True)
+        site.sealed_suppression_key = keys.get(pk=site.pk)
     return bool(site.sealed_suppression_key)
 
 

@@ -60,10 +60,18 @@ def attentive_secrets(site: Site) -> dict[str, str]:
     return {row.kind: reveal(row) for row in rows.filter(kind__in=(Kind.ATTENTIVE_APP, Kind.ATTENTIVE_LEGACY))}
 
 
+def inbound(site_id: str, *kinds: str) -> list[AccessToken]:
+    """Return the rows, in both slots, that a request may prove to the site with this number of Annex Cloud's.
+
+    Each has its site: one question tells who is meant and what opens it.
+    """
+    rows = AccessToken.objects.select_related("site").filter(site__site_id=site_id, kind__in=kinds, revoked_at=None)
+    return list(rows.order_by("slot"))
+
+
 def inbound_secrets(site: Site, kind: str) -> list[str]:
     """Return the secrets that an inbound request may prove, in both slots; raises `TokenUnusable`."""
-    rows = AccessToken.objects.select_related("site").filter(site=site, kind=kind, revoked_at=None)
-    return [reveal(row) for row in rows.order_by("slot")]
+    return [reveal(row) for row in inbound(site.site_id, kind)]
 
 
 def hash_of(secret: str) -> str:
@@ -92,14 +100,11 @@ def by_pace_name(rows: Iterable[AccessToken]) -> dict[str, AccessToken]:
     return found
 
 
-def is_ingest_key(site: Site, key: str) -> bool:
-    """Tell whether this is one of the site's ingest keys, in either slot."""
+def is_ingest_key(key: str, known: Iterable[AccessToken]) -> bool:
+    """Tell whether this is one of these tokens of a site, as far as they are ingest keys."""
     digest = hash_of(key)
-    stored = AccessToken.objects.filter(site=site, kind=Kind.INGEST, revoked_at=None).values_list(
-        "secret_hash", flat=True
-    )
     # No early end: the time taken must not tell which key came close.
-    return sum(hmac.compare_digest(digest, known) for known in stored) > 0
+    return sum(hmac.compare_digest(digest, row.secret_hash) for row in known if row.kind == Kind.INGEST) > 0
 
 
 @transaction.atomic

@@ -281,5 +281,5 @@ def test_an_ingest_key_is_shown_once(root: Client) -> None:
     assert "no-store" in shown["Cache-Control"]
     text = text_of(shown)
     key = text[text.index("ingest_") :].split()[0]
-    assert tokens.is_ingest_key(site, key)
+    assert tokens.is_ingest_key(key, tokens.inbound(site.site_id, Kind.INGEST))
     assert key not in root.get(page(site, "credentials")).content.decode()
