@@ -17,8 +17,10 @@ from typing import TypeVar
 
 from django.db import transaction
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 
 from attentive_integration.crash import crash_point
+from attentive_integration.http import ErrorKind, VendorError
 from attentive_integration.models import RateLimit
 
 # The share of the limit that is used; the rest is room for calls that start late.
@@ -32,10 +34,23 @@ _TOLERANCE = 0.025
 _IDLE = 1.0
 # How long after its reservation a call may start at the latest: a process that was frozen begins none (seconds).
 LATEST_START = 2.0
+# How long a pause that the vendor asked for is waited for (seconds); of a longer one the caller is told.
+PATIENCE = 10.0
 # From here on pacing costs more than it saves.
 _UNLIMITED = 10_000
 
 _Item = TypeVar("_Item")
+
+
+class LongPause(VendorError):
+    """A call was not made, because the vendor asked for a pause of more than PATIENCE; `retry_after` says how long."""
+
+    def __init__(self, seconds: float) -> None:
+        words = _(
+            "The vendor asked for a pause, because there were too many calls. What runs by itself goes on in about "
+            "%(minutes)d min; try anything else again then. Nothing is lost."
+        ) % {"minutes": max(1, round(seconds / 60))}
+        super().__init__(words, ErrorKind.RETRY, status=429, retry_after=seconds, cause="HTTP_429")
 
 
 @dataclass(frozen=True)
@@ -108,13 +123,21 @@ def block(key: str, seconds: float) -> None:
         row.save(update_fields=["blocked_until"])
 
 
+def seconds_blocked(*keys: str) -> float:
+    """Return how long the pause still lasts that the vendor asked for, the longest of these keys'; at most 0 = none."""
+    rows = RateLimit.objects.filter(key__in=keys, blocked_until__isnull=False).annotate(now=Now())
+    return max(((row.blocked_until - row.now).total_seconds() for row in rows if row.blocked_until), default=0.0)
+
+
 def paced(key: str, limit: int, items: Iterable[_Item]) -> Iterator[_Item]:
-    """Yield each item when a call for it may begin."""
+    """Yield each item when a call for it may begin; raises `LongPause` where the vendor wants none for a while."""
     rest = iter(items)
     while batch := list(islice(rest, max(1, int(limit * _BLOCK)))):
         while batch:
             reservation = reserve(key, limit, len(batch))
             if reservation is None:
+                if (pause := seconds_blocked(key)) > PATIENCE:
+                    raise LongPause(pause)
                 time.sleep(_BLOCK)
                 continue
             for slot in reservation.slots:
@@ -124,5 +147,5 @@ def paced(key: str, limit: int, items: Iterable[_Item]) -> Iterator[_Item]:
 
 
 def acquire(key: str, limit: int) -> None:
-    """Wait until one call may begin."""
+    """Wait until one call may begin; raises `LongPause` where the vendor wants none for a while."""
     next(paced(key, limit, [None]))

@@ -218,8 +218,8 @@ def _looks_like_access_token(text: str) -> bool:
 
 
 def _ask_annex_cloud(site: Site, secret: str) -> Check:
-    rate_limit.acquire(*tokens.pace(secret, "ANNEX_CLOUD"))
     try:
+        rate_limit.acquire(*tokens.pace(secret, "ANNEX_CLOUD"))
         segments = AnnexCloudClient(site.site_id, secret).list_segments("all")
     except VendorError as error:
         return _of_error(Task.LOYALTY, error)
@@ -302,8 +302,8 @@ def _check_source(site: Site) -> Check:
     if not app_key:
         words = _("The ID is kept. It is tested as soon as the app key is there.")
         return Check(Task.SIGN_UP_SOURCE, TaskState.TO_DO, words, source.sign_up_source_id, Code.NOT_PROVEN)
-    rate_limit.acquire(*tokens.pace(app_key))
     try:
+        rate_limit.acquire(*tokens.pace(app_key))
         AttentiveClient(app_key=app_key).get_lists(phone=(site.guest_phones or [_NOBODY])[0])
     except VendorError as error:
         return _of_error(Task.SIGN_UP_SOURCE, error)

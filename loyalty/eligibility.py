@@ -37,8 +37,8 @@ def ask(site: Site, wanted: Iterable[str]) -> list[Answer]:
         if refused:
             answers.append(Answer(phone, None, refused))
             continue
-        rate_limit.acquire(*tokens.pace(secret))
         try:
+            rate_limit.acquire(*tokens.pace(secret))
             eligible = client.get_lists(phone=phone).is_eligible("MARKETING", "TEXT")
         except VendorError as error:
             refused = error.sentence if error.kind == ErrorKind.CREDENTIALS else ""

@@ -65,8 +65,8 @@ def subscribe_guest(site: Site, phone: str, *, by: Someone = None) -> str:
         )  # fmt: skip
         Consent.objects.filter(site=site, channel="TEXT", address=phone).update(requested_at=timezone.now())
         audit.record("site.guest_subscribed", site=site, user=by, target=masked(phone))
-    _wait(site, Kind.ATTENTIVE_APP, "SUBSCRIBE")
     try:
+        _wait(site, Kind.ATTENTIVE_APP, "SUBSCRIBE")
         client.add_or_update_contact(phone=phone, sign_up_source_id=source.sign_up_source_id)
     except VendorError as error:
         _after_refusal(site, phone, error, by)
@@ -79,8 +79,8 @@ def subscribe_guest(site: Site, phone: str, *, by: Someone = None) -> str:
 
 
 def _is_textable(site: Site, client: AttentiveClient, phone: str, by: Someone) -> bool:
-    _wait(site, Kind.ATTENTIVE_APP, "DEFAULT")
     try:
+        _wait(site, Kind.ATTENTIVE_APP, "DEFAULT")
         textable = client.get_lists(phone=phone).is_eligible()
     except VendorError as error:
         raise ActivationRefused(error.sentence) from None
@@ -121,8 +121,8 @@ def send_test_text(site: Site, phone: str, *, by: Someone = None) -> Check:
     body = body.replace("{", "(").replace("}", ")")
     _begin(site, phone, body, now, by)
     client = AttentiveClient(legacy_token=secret, message_path=site.message_path)
-    _wait(site, Kind.ATTENTIVE_LEGACY, "DEFAULT")
     try:
+        _wait(site, Kind.ATTENTIVE_LEGACY, "DEFAULT")
         client.messages(to=phone, body=body)
     except VendorError as error:
         check = _of_text(site, phone, error)

@@ -51,9 +51,9 @@ def reconcile(site: Site, *, deadline: float) -> int:
     for row in rate_limit.paced(f"{key}:RECONCILE", PACE, oldest_first):
         if time.monotonic() > deadline:
             break
-        rate_limit.acquire(*tokens.pace(secret))
-        looked_at = timezone.now()
         try:
+            rate_limit.acquire(*tokens.pace(secret))
+            looked_at = timezone.now()
             may_be_texted = client.get_lists(phone=row.address).is_eligible("MARKETING", "TEXT")
         except VendorError as error:
             breakers.record_failure(site, _APP, error)

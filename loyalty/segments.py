@@ -411,8 +411,8 @@ def _batches(segment: Segment) -> Iterator[list[str]]:
 def _at_attentive(segment: Segment, call: Callable[[], Any]) -> Any:
     """Make a call that may be repeated, at the token's pace, and again some times when Attentive asks to wait."""
     for tries_left in range(_TRIES - 1, -1, -1):
-        _pace_attentive(segment)
         try:
+            _pace_attentive(segment)
             return call()
         except VendorError as error:
             if error.kind != ErrorKind.RETRY or not tries_left:

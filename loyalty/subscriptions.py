@@ -38,8 +38,8 @@ _LEASE = timedelta(minutes=2)
 _LEAD = 0.1
 # A person who has to answer "Y" may take their time: how often their eligibility is read again.
 _RECHECK = timedelta(hours=1)
-# How long to wait before another try where Attentive does not say it, and what is worth waiting for (seconds).
-_RETRY_PAUSE, _WORTH_WAITING = 2.0, 10.0
+# How long to wait before another try where Attentive does not say it (seconds).
+_RETRY_PAUSE = 2.0
 
 
 class CannotSubscribe(Exception):
@@ -72,18 +72,27 @@ def require_ready(site: Site) -> tuple[AttentiveClient, SignUpSource]:
             % {"site": site.client_name}
         )
     try:
-        if not tokens.token_secret(site, APP):
+        if not (secret := tokens.token_secret(site, APP)):
             raise tokens.TokenUnusable(
                 _("%(site)s has no Attentive app key yet. Enter it on the site's Activate page.")
                 % {"site": site.client_name}
             )
+        if (pause := _long_pause(secret)) is not None:
+            raise CannotSubscribe(pause.sentence)
         return tokens.attentive_client(site), source
     except tokens.TokenUnusable as missing:
         raise CannotSubscribe(str(missing)) from None
 
 
+def _long_pause(secret: str) -> rate_limit.LongPause | None:
+    """Return the pause that the vendor asked for, of reading or of asking, when it is not worth waiting for."""
+    seconds = rate_limit.seconds_blocked(*(tokens.pace(secret, endpoint)[0] for endpoint in ("DEFAULT", "SUBSCRIBE")))
+    return rate_limit.LongPause(seconds) if seconds > rate_limit.PATIENCE else None
+
+
 def subscribe_due(site: Site, *, deadline: float | None = None) -> Counter[str]:
-    """Work through the site's TO_ASK rows until none is left or `deadline` (time.monotonic()) has passed.
+    """Work through the site's TO_ASK rows until none is left, `deadline` (time.monotonic()) has passed, or Attentive
+    asks for a long pause.
 
     Returns counts: already_subscribed, requested, refused, unclear, retried, and `left`, the rows still to ask. Raises
     `CannotSubscribe` when the site is not ready. In test mode only guest phones are asked.
@@ -154,6 +163,7 @@ class _Asking:
         self.site, self.client, self.source, self.counts = site, client, source, counts
         self.to_post: list[Consent] = []
         self.posts: dict[Future[_Answer | None], Consent] = {}
+        self.secret = tokens.token_secret(site, APP) or ""
         self.token_works = True
 
     def run(self, deadline: float | None) -> None:
@@ -161,22 +171,23 @@ class _Asking:
             while self.token_works and self._may_go_on() and (deadline is None or time.monotonic() < deadline):
                 found = self._look_ahead()
                 begun = self._post()
-                self._collect(wait_seconds=0.0 if begun else 0.05)
-                if not (found or self.to_post or self.posts) and not self._wait_for_more():
+                late = self._collect(wait_seconds=0.0 if begun else 0.05)
+                if not (found or late or self.to_post or self.posts) and not self._wait_for_more():
                     break
             while self.posts:
                 self._collect(wait_seconds=1.0)
         _release(self.to_post)
 
     def _may_go_on(self) -> bool:
-        """Read the site anew: a pause or a stop takes effect at once."""
+        """Read the site anew: a pause or a stop takes effect at once, also one that Attentive asks for."""
         self.site.refresh_from_db(fields=["state", "guest_phones", "subscribe_email"])
-        return self.site.state in (Site.State.TEST, Site.State.LIVE) and not stops.is_stopped(self.site.pk)
+        may_be_asked = self.site.state in (Site.State.TEST, Site.State.LIVE) and not stops.is_stopped(self.site.pk)
+        return may_be_asked and _long_pause(self.secret) is None
 
     def _wait_for_more(self) -> bool:
         """Wait for a row that may be tried again soon; False when there is none."""
         pause = _seconds_until_next(self.site)
-        if pause is None or pause > _WORTH_WAITING:
+        if pause is None or pause > rate_limit.PATIENCE:
             return False
         time.sleep(pause)
         return True
@@ -239,17 +250,19 @@ class _Asking:
             lambda: self.client.add_or_update_contact(phone=row.address, email=email or None, sign_up_source_id=source)
         )
 
-    def _collect(self, *, wait_seconds: float) -> None:
-        """Write down what came of the posts that have ended."""
+    def _collect(self, *, wait_seconds: float) -> int:
+        """Write down what came of the posts that have ended; return how many came too late and are asked anew."""
+        late = 0
         ended, _rest = wait(self.posts, timeout=wait_seconds, return_when=FIRST_COMPLETED)
         if ended:
             crash_point("after_subscribe_calls")
         for post in ended:
             row, answer = self.posts.pop(post), post.result()
             if answer is None:
-                consent.step(row, State.TO_ASK, expected=[State.REQUESTED])
+                late += consent.step(row, State.TO_ASK, expected=[State.REQUESTED])
             elif not _after_post(self.site, row, answer, self.counts):
                 self.token_works = False
+        return late
 
 
 def _is_textable(eligibilities: Eligibilities) -> bool:
@@ -263,12 +276,20 @@ def _emails(site: Site, rows: Sequence[Consent]) -> dict[str, str]:
 
 
 def _in_parallel(site: Site, rows: Sequence[Consent], call: Callable[[Consent], Any]) -> list[_Answer]:
-    """Make one reading call for each row at the token's pace; the threads do not touch the database."""
+    """Make one reading call for each row at the token's pace; the threads do not touch the database.
+
+    Rows that were not called, because Attentive wants a long pause, are answered with that error.
+    """
     if not rows:
         return []
     with ThreadPoolExecutor(max_workers=min(_THREADS, len(rows))) as pool:
-        calls = [pool.submit(_answer, partial(call, row)) for row in rate_limit.paced(*_pace(site, "DEFAULT"), rows)]
-        return [begun.result() for begun in calls]
+        calls, not_called = [], []
+        try:
+            for row in rate_limit.paced(*_pace(site, "DEFAULT"), rows):
+                calls.append(pool.submit(_answer, partial(call, row)))
+        except rate_limit.LongPause as pause:
+            not_called = [_Answer(error=pause)] * (len(rows) - len(calls))
+        return [begun.result() for begun in calls] + not_called
 
 
 def _answer(call: Callable[[], Any]) -> _Answer:
@@ -318,13 +339,18 @@ def _give_back(site: Site, endpoint: str, row: Consent, error: VendorError, coun
         consent.step(row, State.UNKNOWN, expected=waiting, detail=error.sentence)
         counts["refused"] += 1
         return True
-    pause = error.retry_after if error.retry_after is not None else _RETRY_PAUSE
-    if error.status == 429:
-        rate_limit.block(_pace(site, endpoint)[0], pause)
-    due_at = timezone.now() + timedelta(seconds=pause)
+    due_at = timezone.now() + timedelta(seconds=_obey(site, endpoint, error))
     consent.step(row, State.TO_ASK, expected=waiting, detail=error.sentence, due_at=due_at)
     counts["retried"] += 1
     return error.kind != ErrorKind.CREDENTIALS
+
+
+def _obey(site: Site, endpoint: str, error: VendorError) -> float:
+    """Let every process keep the pause that Attentive asks for; return the seconds before another try."""
+    pause = error.retry_after if error.retry_after is not None else _RETRY_PAUSE
+    if error.status == 429:
+        rate_limit.block(_pace(site, endpoint)[0], pause)
+    return pause
 
 
 def _release(rows: list[Consent]) -> None:
@@ -351,6 +377,8 @@ def _confirm_requested(
         for row, answer in zip(rows, answers, strict=True):
             if answer.error is not None:
                 breakers.record_failure(site, APP, answer.error)
+                if _obey(site, "DEFAULT", answer.error) > rate_limit.PATIENCE:
+                    return
                 continue
             breakers.record_success(site, APP)
             Consent.objects.filter(pk=row.pk).update(checked_at=now)

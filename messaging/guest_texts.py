@@ -42,9 +42,9 @@ def send_guest_text(campaign: Campaign, body: str, phone: str, *, by: Someone) -
             % {"site": site.client_name}
         )
     _record_once(campaign, body, phone, by)
-    rate_limit.acquire(*tokens.pace(secret))
     version = campaign.version
     try:
+        rate_limit.acquire(*tokens.pace(secret))
         client.messages(
             to=phone,
             body=body,

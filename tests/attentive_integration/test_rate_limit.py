@@ -85,6 +85,23 @@ def test_a_block_stops_the_key_and_no_other() -> None:
     assert rate_limit.reserve("theirs", 100, 1) is not None
 
 
+def test_a_short_pause_is_waited_for_and_of_a_long_one_the_caller_is_told() -> None:
+    began = time.monotonic()
+    rate_limit.block("ours", 1)
+    rate_limit.acquire("ours", 100)
+    assert 0.9 < time.monotonic() - began < 3
+    rate_limit.block("ours", 600)
+    rate_limit.block("theirs", 60)
+    with pytest.raises(rate_limit.LongPause, match="10 min") as told:
+        rate_limit.acquire("ours", 100)
+    assert time.monotonic() - began < 5
+    assert (told.value.kind, round(told.value.retry_after or 0)) == ("RETRY", 600)
+    assert round(rate_limit.seconds_blocked("theirs")) == 60
+    assert round(rate_limit.seconds_blocked("theirs", "ours", "another")) == 600
+    rate_limit.reserve("another", 100, 1)
+    assert rate_limit.seconds_blocked("another", "absent") <= 0
+
+
 def test_without_a_limit_too_a_process_that_was_frozen_makes_no_call() -> None:
     reservation = rate_limit.reserve("unlimited", 100_000, 1)
     assert reservation is not None

@@ -136,6 +136,25 @@ def test_a_vendor_that_wants_a_pause_gets_it_from_every_process(world: World) ->
     assert rate_limit.available(*tokens.pace(f"app-{world.company}", "SUBSCRIBE")) <= 0
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_long_pause_ends_the_asking_of_one_site_in_time_and_says_so(sandbox: SandboxProcess, method: str) -> None:
+    """Also where one person after the other waits, and others have not answered yet."""
+    ours, theirs = ready(World(sandbox)), ready(World(sandbox))
+    make_consent(make_member(ours.site), Consent.State.REQUESTED)
+    for _ in range(120):
+        waiting(ours)
+    other = waiting(theirs)
+    sandbox.add_fault("/v1/subscriptions", "status", status=429, retry_after="600", method=method, company=ours.company)
+    began = time.monotonic()
+    assert subscriptions.subscribe_due(ours.site)["left"] >= 110
+    with pytest.raises(subscriptions.CannotSubscribe, match="pause"):
+        subscriptions.subscribe_due(ours.site)
+    assert time.monotonic() - began < 6
+    assert Consent.objects.filter(site=ours.site, state="TO_ASK", due_at__isnull=True, lease_until=None).count() > 50
+    subscriptions.subscribe_due(theirs.site)
+    assert state_of(other) == "SUBSCRIBED"
+
+
 def test_the_other_site_is_not_touched(sandbox: SandboxProcess) -> None:
     ours, theirs = ready(World(sandbox)), ready(World(sandbox))
     mine, other = waiting(ours), waiting(theirs)
@@ -196,13 +215,16 @@ def test_a_pause_or_a_stop_takes_effect_at_once(world: World, monkeypatch: pytes
     assert not Consent.objects.filter(state="TO_ASK", lease_until__isnull=False).exists()
 
 
-def test_a_person_whose_slot_has_passed_is_asked_at_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    members = [waiting(world) for _ in range(8)]
+@pytest.mark.parametrize("people", [8, 1])
+def test_a_person_whose_slot_has_passed_is_asked_at_another(
+    world: World, monkeypatch: pytest.MonkeyPatch, people: int
+) -> None:
+    members = [waiting(world) for _ in range(people)]
     mark, slow = subscriptions._mark_requested, iter([1.4])
     monkeypatch.setattr(subscriptions, "_mark_requested", lambda *row: (mark(*row), time.sleep(next(slow, 0)))[0])
     counts = subscriptions.subscribe_due(world.site)
     assert sorted(asked(world)) == sorted(member.phone for member in members)
-    assert (counts["requested"], counts["left"]) == (8, 0)
+    assert (counts["requested"], counts["left"]) == (people, 0)
     # Some were marked, and put back before they were asked.
     assert ConsentEvent.objects.filter(from_state="REQUESTED", to_state="TO_ASK").exists()
 

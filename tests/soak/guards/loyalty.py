@@ -142,7 +142,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a pause of the site ends asking that is under way", "loyalty/subscriptions.py",
-        "return self.site.state in (Site.State.TEST, Site.State.LIVE) and not", "return not",
+        "may_be_asked = self.site.state in (Site.State.TEST, Site.State.LIVE) and not", "may_be_asked = not",
         _SUBSCRIBE + "test_a_pause_or_a_stop_takes_effect_at_once",
     ),
     Mutation(
