@@ -22,8 +22,9 @@ from attentive_integration import rate_limit
 from attentive_integration.attentive import AttentiveClient, Eligibilities
 from attentive_integration.crash import crash_point
 from attentive_integration.http import ErrorKind, VendorError
-from loyalty import breakers, consent, stops, tokens
+from loyalty import audit, breakers, consent, stops, tokens
 from loyalty.models import AccessToken, Consent, ConsentEvent, Member, SignUpSource, Site
+from loyalty.models.scope import Someone
 
 State = Consent.State
 Source = ConsentEvent.Source
@@ -60,6 +61,10 @@ def require_ready(site: Site) -> tuple[AttentiveClient, SignUpSource]:
         )
     if site.state == Site.State.PAUSED:
         raise CannotSubscribe(_("%(site)s is paused. Resume it before members are asked.") % {"site": site.client_name})
+    if site.asking_paused_at is not None:
+        raise CannotSubscribe(
+            _("The subscribe queue of %(site)s is paused. Resume it on the site's page.") % {"site": site.client_name}
+        )
     if stops.is_stopped(site.pk):
         raise CannotSubscribe(_("Everything is stopped for %(site)s. End the stop first.") % {"site": site.client_name})
     source = site.sign_up_sources.filter(is_default=True).first() or site.sign_up_sources.order_by("pk").first()
@@ -82,6 +87,22 @@ def require_ready(site: Site) -> tuple[AttentiveClient, SignUpSource]:
         return tokens.attentive_client(site), source
     except tokens.TokenUnusable as missing:
         raise CannotSubscribe(str(missing)) from None
+
+
+@transaction.atomic
+def pause(site: Site, by: Someone = None) -> None:
+    """Let nobody of the site be asked until `resume`; calls under way end. Texts go on."""
+    if Site.objects.filter(pk=site.pk, asking_paused_at=None).update(asking_paused_at=timezone.now()):
+        audit.record("asking.paused", site=site, user=by)
+    site.refresh_from_db(fields=["asking_paused_at"])
+
+
+@transaction.atomic
+def resume(site: Site, by: Someone = None) -> None:
+    """Let those who wait be asked again."""
+    if Site.objects.filter(pk=site.pk, asking_paused_at__isnull=False).update(asking_paused_at=None):
+        audit.record("asking.resumed", site=site, user=by)
+    site.refresh_from_db(fields=["asking_paused_at"])
 
 
 def _long_pause(secret: str) -> rate_limit.LongPause | None:
@@ -119,7 +140,7 @@ def sites_with_waiting_members() -> list[int]:
     waiting = Consent.objects.filter(
         site=OuterRef("pk"), channel=Consent.Channel.TEXT, state__in=[State.TO_ASK, State.REQUESTED]
     )
-    active = Site.objects.filter(state__in=[Site.State.TEST, Site.State.LIVE])
+    active = Site.objects.filter(state__in=[Site.State.TEST, Site.State.LIVE], asking_paused_at=None)
     return list(active.filter(Exists(waiting)).order_by("pk").values_list("pk", flat=True))
 
 
@@ -170,7 +191,8 @@ class _Asking:
         with ThreadPoolExecutor(_THREADS) as self.pool:
             while self.token_works and self._may_go_on() and (deadline is None or time.monotonic() < deadline):
                 found = self._look_ahead()
-                begun = self._post()
+                # Looking may have taken a while.
+                begun = self._post() if not found or self._may_go_on() else 0
                 late = self._collect(wait_seconds=0.0 if begun else 0.05)
                 if not (found or late or self.to_post or self.posts) and not self._wait_for_more():
                     break
@@ -180,9 +202,9 @@ class _Asking:
 
     def _may_go_on(self) -> bool:
         """Read the site anew: a pause or a stop takes effect at once, also one that Attentive asks for."""
-        self.site.refresh_from_db(fields=["state", "guest_phones", "subscribe_email"])
+        self.site.refresh_from_db(fields=["state", "asking_paused_at", "guest_phones", "subscribe_email"])
         may_be_asked = self.site.state in (Site.State.TEST, Site.State.LIVE) and not stops.is_stopped(self.site.pk)
-        return may_be_asked and _long_pause(self.secret) is None
+        return may_be_asked and self.site.asking_paused_at is None and _long_pause(self.secret) is None
 
     def _wait_for_more(self) -> bool:
         """Wait for a row that may be tried again soon; False when there is none."""

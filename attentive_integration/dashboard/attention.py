@@ -103,6 +103,11 @@ def _of_site(site: Site, now: datetime, *, is_held: bool) -> list[Item]:
         if check.get("state") == TaskState.FAILED and not is_held:
             title = _("%(client)s: %(task)s failed") % {"client": site.client_name, "task": task.label}
             found.append(Item("bad", "warning", title, check.get("sentence", ""), activate, _("Mend it")))
+    if site.asking_paused_at and site.state != Site.State.DRAFT:
+        title = _("%(client)s: the subscribe queue is paused") % {"client": site.client_name}
+        queue = address("loyalty_consent_queue", site=site.site_id)
+        words = _("Nobody is asked to subscribe until somebody resumes it; texts go on.")
+        found.append(Item("info", "pause", title, words, queue, _("Open")))
     asked_at = site.legacy_token_requested_at
     legacy = (site.checks.get(Task.ATTENTIVE_LEGACY) or {}).get("state")
     if asked_at and now - asked_at > _LEGACY_AFTER and site.state == Site.State.DRAFT and legacy != TaskState.PASSED:

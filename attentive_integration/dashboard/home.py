@@ -139,7 +139,9 @@ def _standings(sites: list[Site], query: dict[str, str]) -> list[dict[str, Any]]
     ]  # fmt: skip
 
 
-def queue_rows(waiting: dict[str, Queue], query: dict[str, str]) -> list[dict[str, Any]]:
+def queue_rows(
+    waiting: dict[str, Queue], query: dict[str, str], *, asking_paused: bool = False
+) -> list[dict[str, Any]]:
     """Return what waits, in words, with its age and, for subscriptions, how long it will take."""
     words = {
         "actions": (_("Actions to match"), ""),
@@ -158,7 +160,7 @@ def queue_rows(waiting: dict[str, Queue], query: dict[str, str]) -> list[dict[st
         queue = waiting[name]
         note: str = ago(queue.oldest, "")
         if name == "to_ask" and queue.count:
-            note = duration(queue.count / settings.RATE_LIMITS["SUBSCRIBE"])
+            note = _("paused") if asking_paused else duration(queue.count / settings.RATE_LIMITS["SUBSCRIBE"])
         rows.append({"label": label, "count": queue.count, "note": note, "url": link})
     return rows
 

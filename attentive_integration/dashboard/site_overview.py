@@ -57,7 +57,7 @@ def overview(dashboard: Any, request: HttpRequest, object_id: int) -> HttpRespon
         ],
         "chart": outcome_chart(found),
         "reasons": top_reasons(found, query),
-        "queues": queue_rows(queues(scope, now), query),
+        "queues": queue_rows(queues(scope, now), query, asking_paused=site.asking_paused_at is not None),
         "messages_url": address("messaging_message_changelist", **query),
         "headers": [_("Member"), _("Campaign"), _("State"), _("Why"), _("When")],
         "rows": [

@@ -143,7 +143,7 @@ class ConsentAdmin(LogAdmin):
                 (
                     format_html('<a href="?{}">{}</a>', urlencode({"site": one.site_id}), one.client_name),
                     pill_for_state(one), number(queues[one.pk].waiting), number(queues[one.pk].asked),
-                    queues[one.pk].duration,
+                    _("paused") if one.asking_paused_at else queues[one.pk].duration,
                 )
                 for one in sites
             ]  # fmt: skip
@@ -152,7 +152,11 @@ class ConsentAdmin(LogAdmin):
                 _("Takes about"),
             )  # fmt: skip
         else:
-            context |= {"queue": queues.get(site.pk, Queue(pace)), "hindrance": hindrance(site)}
+            buttons = self.admin_site.get_model_admin(Site).buttons(request, site)  # type: ignore[attr-defined]
+            context |= {
+                "queue": queues.get(site.pk, Queue(pace)), "hindrance": hindrance(site),
+                "object_actions": [one for one in buttons if one["name"] in ("pause-asking", "resume-asking")],
+            }  # fmt: skip
         return TemplateResponse(request, "admin/loyalty/consent/queue.html", context)
 
 

@@ -17,7 +17,8 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.debug import sensitive_post_parameters
 
 from attentive_integration.markup import ago, check_marks, state_pill
-from loyalty import activation, audit, connection
+from attentive_integration.wake import wake
+from loyalty import activation, audit, connection, subscriptions
 from loyalty.admin import activate, client_link, credentials
 from loyalty.admin.base import ActionRefused, ObjectAction, SiteScopedAdmin
 from loyalty.admin.site_forms import AddSiteForm, SiteSettingsForm
@@ -87,6 +88,16 @@ class SiteAdmin(SiteScopedAdmin):
             "pause", gettext_lazy("Pause"), Right.ACTIVATE, run="pause", icon="pause",
             confirm=gettext_lazy("Messages wait until you resume; those that expire meanwhile are not sent. Pause?"),
             when=lambda site: site.state == State.LIVE,
+        ),
+        ObjectAction(
+            "pause-asking", gettext_lazy("Pause asking"), Right.ACTIVATE, run="pause_asking", icon="pause",
+            confirm=gettext_lazy("Texts go on, and nobody is asked to subscribe until you resume. Pause asking?"),
+            when=lambda site: site.state != State.DRAFT and site.asking_paused_at is None,
+        ),
+        ObjectAction(
+            "resume-asking", gettext_lazy("Resume asking"), Right.ACTIVATE, run="resume_asking", icon="play",
+            confirm=gettext_lazy("Whoever waits in the subscribe queue is asked, at Attentive's pace. Resume asking?"),
+            when=lambda site: site.asking_paused_at is not None,
         ),
         ObjectAction(
             "test-mode", gettext_lazy("Test mode"), Right.ACTIVATE, run="enter_test", icon="phone",
@@ -284,6 +295,17 @@ class SiteAdmin(SiteScopedAdmin):
     def resume(self, request: HttpRequest, site: Site) -> str:
         self._move(activation.resume, request, site)
         return _("%(client)s is live again.") % {"client": site.client_name}
+
+    def pause_asking(self, request: HttpRequest, site: Site) -> str:
+        subscriptions.pause(site, request.user)
+        return _("Nobody of %(client)s is asked to subscribe until you resume it; texts go on.") % {
+            "client": site.client_name
+        }
+
+    def resume_asking(self, request: HttpRequest, site: Site) -> str:
+        subscriptions.resume(site, request.user)
+        wake("loyalty.tasks.subscribe_site", site.pk)
+        return _("Members of %(client)s are asked again.") % {"client": site.client_name}
 
     def deactivate(self, request: HttpRequest, site: Site) -> str:
         self._move(activation.deactivate, request, site)

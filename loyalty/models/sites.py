@@ -92,6 +92,8 @@ class Site(models.Model):
         default=False,
         help_text=_("Off: a subscription is asked for the phone alone."),
     )
+    # Staff's pause of the subscribe queue alone: texts go on, nobody is asked.
+    asking_paused_at = models.DateTimeField(null=True, blank=True, editable=False)
     legacy_token_requested_at = models.DateTimeField(null=True, blank=True)
     legacy_token_requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"

@@ -9,10 +9,10 @@ from django.utils import timezone
 from attentive_integration import rate_limit
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent, stops, subscriptions, tokens
-from loyalty.models import AccessToken, Breaker, Consent, ConsentEvent, Member, Site
+from loyalty.models import AccessToken, AuditEntry, Breaker, Consent, ConsentEvent, Member, Site
 from messaging import dispatch, invariants
 from tests.concurrency import meanwhile
-from tests.factories import make_consent, make_member, make_sign_up_source
+from tests.factories import make_consent, make_member, make_message, make_sign_up_source
 from tests.messaging.world import World
 
 pytestmark = pytest.mark.django_db
@@ -205,14 +205,46 @@ def test_a_pause_or_a_stop_takes_effect_at_once(world: World, monkeypatch: pytes
     for forbid in (
         lambda: Site.objects.filter(pk=world.site.pk).update(state=Site.State.PAUSED),
         lambda: stops.stop(world.site, by=None),
+        lambda: subscriptions.pause(Site.objects.get(pk=world.site.pk)),
     ):
         monkeypatch.setattr(subscriptions, "_mark_requested", lambda *row, forbid=forbid: (mark(*row), forbid())[0])
         before = len(asked(world))
         assert subscriptions.subscribe_due(world.site)["left"] > 0
         assert 0 < len(asked(world)) - before < 8
         Site.objects.filter(pk=world.site.pk).update(state=Site.State.LIVE)
+        stops.end(world.site, by=None)
         world.site.refresh_from_db()
     assert not Consent.objects.filter(state="TO_ASK", lease_until__isnull=False).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_is_asked_who_was_looked_up_before_a_pause(world: World) -> None:
+    member = waiting(world)
+    world.sandbox.add_fault("/v1/subscriptions", "delay", seconds=1.5, method="GET")
+    asking = meanwhile(lambda: subscriptions.subscribe_due(world.site), seconds=0.8)
+    subscriptions.pause(Site.objects.get(pk=world.site.pk))
+    asking.result()
+    assert (asked(world), state_of(member)) == ([], "TO_ASK")
+
+
+def test_the_queue_of_one_site_is_paused_alone(sandbox: SandboxProcess) -> None:
+    ours, theirs = ready(World(sandbox)), ready(World(sandbox))
+    mine, other, texted = waiting(ours), waiting(theirs), make_message(ours.subscriber())
+    for _ in range(2):
+        subscriptions.pause(ours.site)
+    with pytest.raises(subscriptions.CannotSubscribe, match="paused"):
+        subscriptions.subscribe_due(ours.site)
+    assert subscriptions.sites_with_waiting_members() == [theirs.site.pk]
+    subscriptions.subscribe_due(theirs.site)
+    dispatch.send_due(seconds=10)
+    texted.refresh_from_db()
+    assert (state_of(mine), state_of(other), texted.state) == ("TO_ASK", "SUBSCRIBED", "ACCEPTED")
+    for _ in range(2):
+        subscriptions.resume(ours.site)
+    subscriptions.subscribe_due(ours.site)
+    assert state_of(mine) == "SUBSCRIBED"
+    events = AuditEntry.objects.filter(site=ours.site).order_by("pk").values_list("event", flat=True)
+    assert list(events) == ["asking.paused", "asking.resumed"]
 
 
 @pytest.mark.parametrize("people", [8, 1])

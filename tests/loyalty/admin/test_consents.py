@@ -75,6 +75,28 @@ def test_the_queue_says_how_long_it_takes_and_why_it_waits(site: Site) -> None:
     assert Consent.objects.filter(state=State.TO_ASK).count() == 60, "looking asks nobody"
 
 
+def test_staff_pause_and_resume_the_queue_of_their_site(site: Site) -> None:
+    other = make_site(state=Site.State.LIVE)
+    Site.objects.filter(pk=site.pk).update(state=Site.State.LIVE)
+    for one in (site, other):
+        consent.mark_to_ask(one, ["+17705550101"])
+    client = browser(make_user(site, role=SiteMembership.Role.MANAGER))
+    support = browser(make_user(site, role=SiteMembership.Role.SUPPORT))
+    actions = f"/admin/loyalty/site/{site.pk}/do/"
+    assert "Pause asking" in text_of(client.get(QUEUE, {"site": site.site_id}))
+    assert "Pause asking" not in text_of(support.get(QUEUE, {"site": site.site_id}))
+    assert support.post(f"{actions}pause-asking/").status_code == 403
+    assert client.post(f"/admin/loyalty/site/{other.pk}/do/pause-asking/").status_code == 404
+    said = text_of(client.post(f"{actions}pause-asking/", follow=True))
+    assert "Nobody of Harbor Goods is asked" in said and "The subscribe queue is paused" in said
+    assert "Harbor Goods: the subscribe queue is paused" in text_of(client.get("/admin/"))
+    text = text_of(client.get(QUEUE, {"site": site.site_id}))
+    assert "Nobody is asked at the moment" in text and "Resume asking" in text and "Pause asking" not in text
+    assert Site.objects.get(pk=other.pk).asking_paused_at is None
+    assert "are asked again" in text_of(client.post(f"{actions}resume-asking/", follow=True))
+    assert Site.objects.get(pk=site.pk).asking_paused_at is None
+
+
 def test_the_queues_of_all_of_ones_sites(site: Site) -> None:
     other, third = make_site(client_name="Cedar Home"), make_site(client_name="Alpine Sports")
     for one in (site, other, third):

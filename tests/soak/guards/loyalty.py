@@ -146,6 +146,21 @@ MUTATIONS = (
         _SUBSCRIBE + "test_a_pause_or_a_stop_takes_effect_at_once",
     ),
     Mutation(
+        "a pause of the queue ends asking that is under way", "loyalty/subscriptions.py",
+        "may_be_asked and self.site.asking_paused_at is None", "may_be_asked",
+        _SUBSCRIBE + "test_a_pause_or_a_stop_takes_effect_at_once",
+    ),
+    Mutation(
+        "a pause counts for those who were looked up already", "loyalty/subscriptions.py",
+        "if not found or self._may_go_on() else 0", "if True else 0",
+        _SUBSCRIBE + "test_nobody_is_asked_who_was_looked_up_before_a_pause",
+    ),
+    Mutation(
+        "a pause of the queue lets no asking begin", "loyalty/subscriptions.py",
+        "    if site.asking_paused_at is not None:\n", "    if False:\n",
+        _SUBSCRIBE + "test_the_queue_of_one_site_is_paused_alone",
+    ),
+    Mutation(
         "nobody is asked whose slot has passed", "loyalty/subscriptions.py",
         "        if reservation.is_late(slot):\n", "        if False:\n",
         _SUBSCRIBE + "test_a_person_whose_slot_has_passed_is_asked_at_another",
