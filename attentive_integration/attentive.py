@@ -4,7 +4,8 @@ Five methods carry the library functions of the Attentive SMS integration docume
 unsubscribeUser and messages here, segmentSubscibe in annex_cloud.py. Phones go in as E.164 throughout.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -15,7 +16,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_variables
 
-from attentive_integration.http import Answer, VendorError, call, vendor_message
+from attentive_integration.http import Answer, ErrorKind, VendorError, call, vendor_message
 from attentive_integration.phones import E164
 
 LEGACY_MESSAGE_PATH = "/1/messages"
@@ -165,7 +166,10 @@ class AttentiveClient:
             body["subscriptionType"] = subscription_type
         if single_opt_in is not None:
             body["singleOptIn"] = single_opt_in
-        answer = self._with_app_key("POST", "/v1/subscriptions", json=body, side_effect=True, on_400=_subscribe_refused)
+        with _told_of_one_person():
+            answer = self._with_app_key(
+                "POST", "/v1/subscriptions", json=body, side_effect=True, on_400=_subscribe_refused
+            )
         return _results(answer.data, "subscriptionCreationStatus")
 
     def get_lists(self, *, phone: str | None = None, email: str | None = None) -> Eligibilities:
@@ -278,7 +282,8 @@ class AttentiveClient:
             "externalEventId": external_event_id,
             "occurredAt": occurred_at.isoformat(),
         }
-        return self._with_app_key("POST", "/v1/events/custom", json=body, side_effect=True)
+        with _told_of_one_person():
+            return self._with_app_key("POST", "/v1/events/custom", json=body, side_effect=True)
 
     # --- Segments (v2, open beta) -------------------------------------------------------------------------------------
 
@@ -465,6 +470,21 @@ def _user(phone: str | None, email: str | None) -> dict[str, str]:
 def _is_unknown_person(error: VendorError) -> bool:
     """Say whether a 404 speaks of the person. One with an HTML page comes from a wrong address, and stays an error."""
     return error.status == 404 and (not error.answer or isinstance(error.data, dict))
+
+
+@contextmanager
+def _told_of_one_person() -> Iterator[None]:
+    """Take a 404 that speaks of the person for a refusal of this one request: the key and the address are good."""
+    try:
+        yield
+    except VendorError as error:
+        if _is_unknown_person(error):
+            error.kind = ErrorKind.REFUSED
+            error.sentence = _(
+                "Attentive did not find the person, or the sign-up source (404).%(detail)s Other people are not "
+                "affected. Check the phone, and the sign-up source ID when members are asked to subscribe."
+            ) % {"detail": _detail(error)}
+        raise
 
 
 def _results(data: Any, status_key: str) -> list[SubscriptionResult]:

@@ -60,11 +60,12 @@ reset = record_success
 def record_failure(site: Site, token_kind: str, error: VendorError) -> None:
     """Count a failure; opens the breaker on a refused token, or on many failures in a row.
 
-    A refusal of the request itself is no failure but an answer: the vendor is there, and the token is good.
+    A refusal of the request itself is no failure but an answer: the vendor is there, and the token is good. A 404 may
+    speak of one person, and many in a row of a wrong address.
     """
     if error.status == 429:
         return
-    if error.kind == ErrorKind.REFUSED:
+    if error.kind == ErrorKind.REFUSED and error.status != 404:
         record_success(site, token_kind)
         return
     with transaction.atomic():

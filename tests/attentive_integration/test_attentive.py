@@ -252,6 +252,26 @@ def test_a_person_unknown_to_attentive_is_not_eligible_and_already_gone(serve, b
     assert client.unsubscribe_user(phone=PHONE) == []
 
 
+EVENT = {"type": "x", "phone": PHONE, "properties": {}, "external_event_id": "e-1", "occurred_at": datetime.now(UTC)}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b"", "REFUSED"), ({"message": "no such user"}, "REFUSED"), (b"<html>nginx</html>", "CREDENTIALS")],
+)
+def test_a_404_about_one_person_is_a_refusal_and_a_page_a_wrong_address(serve, body, kind):
+    client = client_of(serve(response(404, body)))
+    with pytest.raises(VendorError) as asked:
+        client.add_or_update_contact(phone=PHONE, sign_up_source_id="132109")
+    with pytest.raises(VendorError) as reported:
+        client.custom_event(**EVENT)
+    assert asked.value.kind == reported.value.kind == kind
+    # The path of texts is chosen for each site: there a 404 means a wrong one, whatever its body.
+    with pytest.raises(VendorError) as texted:
+        client.messages(to=PHONE, body="Hello")
+    assert texted.value.kind == "CREDENTIALS"
+
+
 def test_a_404_page_from_a_wrong_address_is_not_taken_for_an_unknown_person(serve):
     client = client_of(serve(response(404, b"<html>nginx</html>")))
     with pytest.raises(VendorError) as caught:

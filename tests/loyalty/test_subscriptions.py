@@ -280,7 +280,16 @@ def test_a_site_that_is_not_ready_says_what_is_missing(sandbox: SandboxProcess) 
             subscriptions.subscribe_due(world.site)
 
 
-@pytest.mark.parametrize("status", [400, 429, 503, 401])
+def test_a_404_about_one_person_lets_the_others_be_asked(world: World) -> None:
+    unknown, other = waiting(world), waiting(world)
+    world.sandbox.add_fault("/v1/subscriptions", "status", status=404, method="POST")
+    counts = subscriptions.subscribe_due(world.site)
+    assert (counts["refused"], counts["requested"], counts["left"]) == (1, 1, 0)
+    assert sorted([state_of(unknown), state_of(other)]) == ["SUBSCRIBED", "UNKNOWN"]
+    assert not Breaker.objects.filter(opened_at__isnull=False).exists()
+
+
+@pytest.mark.parametrize("status", [400, 404, 429, 503, 401])
 def test_the_ledger_of_consent_follows_each_turn_of_a_request(world: World, status: int) -> None:
     member = make_member(world.site)
     consent.mark_to_ask(world.site, [member.phone])

@@ -367,6 +367,20 @@ def test_the_event_route_reports_what_happened_with_the_app_key(world: World) ->
     assert world.texts() == []
 
 
+@pytest.mark.parametrize(("refused", "stops"), [(1, False), (breakers.FAILURES_IN_A_ROW, True)])
+def test_a_404_about_one_person_holds_nobody_else_and_many_in_a_row_do(world: World, refused: int, stops: bool) -> None:
+    campaign = make_campaign(world.site, "", route=Campaign.Route.EVENT, event_type="annex_loy_point_accrual")
+    unknown = [make_message(world.subscriber(), campaign) for _ in range(refused)]
+    world.sandbox.add_fault("/v1/events/custom", "status", times=None, status=404)
+    send_due(seconds=1)
+    assert {state_of(message)[0] for message in unknown} == {"REFUSED"}
+    assert breakers.is_open(world.site.pk, "ATTENTIVE_APP") == stops
+    world.sandbox.clear_faults()
+    other = make_message(world.subscriber(), campaign)
+    send_due(seconds=1)
+    assert state_of(other)[0] == ("HELD" if stops else "ACCEPTED")
+
+
 def test_the_path_of_the_integration_document_can_be_chosen(sandbox: SandboxProcess) -> None:
     world = World(sandbox, message_path=Site.MessagePath.SUBSCRIPTIONS)
     message = make_message(world.subscriber())
