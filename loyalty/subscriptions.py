@@ -156,9 +156,14 @@ def _to_ask(site: Site) -> Any:
     return rows.filter(address__in=site.guest_phones) if site.state == Site.State.TEST else rows
 
 
+def _tried_again(site: Site) -> Any:
+    """Return the rows that wait for another try, soonest first; an index holds these alone."""
+    return _to_ask(site).filter(due_at__isnull=False).order_by("due_at")
+
+
 def _seconds_until_next(site: Site) -> float | None:
     """Return how long until a row may be tried again, None when there is none."""
-    due = _to_ask(site).exclude(due_at=None).order_by("due_at").values_list("due_at", flat=True).first()
+    due = _tried_again(site).values_list("due_at", flat=True).first()
     return max(0.1, (due - timezone.now()).total_seconds()) if due else None
 
 

@@ -131,6 +131,10 @@ class Consent(models.Model):
                 name="consent_text_to_ask",
                 condition=models.Q(channel="TEXT", state="TO_ASK"),
             ),
+            # Of these, who is asked again later, soonest first.
+            models.Index(
+                fields=["site", "due_at"], name="consent_tried_again", condition=models.Q(due_at__isnull=False)
+            ),
             models.Index(
                 fields=["site", "checked_at"], name="consent_requested", condition=models.Q(state="REQUESTED")
             ),

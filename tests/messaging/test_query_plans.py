@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from loyalty import subscriptions
-from loyalty.models import AuditEntry, LoyaltyAction, Site
+from loyalty.models import AuditEntry, Consent, LoyaltyAction, Site
 from messaging import queue, triggers
 from messaging.models import Message, WebhookEvent
 from tests.factories import make_site
@@ -82,6 +82,15 @@ def test_an_index_finds_who_is_to_be_asked() -> None:
     site = make_site()
     rows = subscriptions._to_ask(site).order_by("pk")[:50]
     assert is_found_by(rows, "consent_text_to_ask", "consent_site_state")
+
+
+def test_an_index_finds_who_is_asked_again_among_all_who_wait() -> None:
+    site = make_site()
+    Consent.objects.bulk_create(Consent(site=site, address=f"+1770555{n:04}", state="TO_ASK") for n in range(2_000))
+    Consent.objects.filter(address__endswith="01").update(due_at=now())
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    assert "consent_tried_again" in subscriptions._tried_again(site).explain()
 
 
 def test_matching_reads_only_what_is_new() -> None:
