@@ -9,6 +9,9 @@ class RateLimit(models.Model):
     key = models.CharField(max_length=80, unique=True)
     next_slot_at = models.DateTimeField()
     blocked_until = models.DateTimeField(null=True, blank=True)
+    # The calls a second that slots are handed out for, and since when: older calls kept to another limit.
+    limit = models.PositiveIntegerField(null=True, blank=True)
+    limit_since = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:
         return self.key

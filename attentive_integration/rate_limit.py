@@ -16,7 +16,9 @@ from itertools import islice
 from typing import TypeVar
 
 from django.db import transaction
+from django.db.models import Max
 from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from attentive_integration.crash import crash_point
@@ -82,7 +84,9 @@ def reserve(key: str, limit: int, count: int, *, lead: float = 0.0) -> Reservati
             return None
         taken = max(1, min(count, int((HORIZON - ahead) / spacing)))
         row.next_slot_at = first + timedelta(seconds=taken * spacing)
-        row.save(update_fields=["next_slot_at"])
+        if row.limit != limit:
+            row.limit, row.limit_since = limit, now
+        row.save(update_fields=["next_slot_at", "limit", "limit_since"])
         crash_point("before_slots_commit")
     crash_point("after_slots_commit")
     # After an idle second a block that fits into the share which is left free may start late: it crowds nobody.
@@ -97,6 +101,16 @@ def available(key: str, limit: int) -> int:
         return limit
     ahead = max(row.next_slot_at, row.blocked_until or row.next_slot_at) - row.database_now
     return int((HORIZON - max(0.0, ahead.total_seconds())) * limit * _SHARE)
+
+
+def in_force_since(endpoint: str, limit: int) -> datetime | None:
+    """Return since when calls of an endpoint class keep to this limit, whatever the token; None = always.
+
+    Where they still kept to another one when they were last made, that is now.
+    """
+    rows = RateLimit.objects.filter(key__endswith=f":{endpoint}", limit__isnull=False)
+    changes = dict(rows.values_list("limit").annotate(Max("limit_since")))
+    return changes.get(limit, timezone.now()) if changes else None
 
 
 def _locked(key: str) -> tuple[RateLimit, datetime]:

@@ -1,5 +1,6 @@
 """Each invariant counts its own violations, and a database that was filled by the product has none."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from attentive_integration import rate_limit
 from loyalty import consent
 from loyalty.models import AccessToken, Consent, ConsentEvent, ExportJob, ImportJob, SegmentMember
 from loyalty.models.segments import Segment
@@ -426,6 +428,30 @@ def test_a_pace_that_is_kept_is_no_breach() -> None:
     make_token(message.site, AccessToken.Kind.ATTENTIVE_LEGACY, "placeholder", revoked_at=timezone.now())
     calls(message, limit + 1, apart=timedelta(milliseconds=1))
     assert found() == {}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "too_fast", "name"),
+    [
+        ("DEFAULT", lambda: calls(sound_message("QUEUED"), 40, apart=timedelta(milliseconds=10)), "texts and events"),
+        ("SUBSCRIBE", lambda: asked(make_site(), 8, apart=timedelta(milliseconds=100)), "subscriptions"),
+    ],
+)
+def test_a_limit_that_was_lowered_judges_only_what_came_after(
+    settings: Any, endpoint: str, too_fast: Callable[[], None], name: str
+) -> None:
+    rate_limit.reserve(f"token:{endpoint}", settings.RATE_LIMITS[endpoint], 1)
+    too_fast()
+    time.sleep(1)
+    assert found() == {}
+    settings.RATE_LIMITS = {**settings.RATE_LIMITS, endpoint: 4}
+    # Whoever looks before the first call under the new limit, and after it.
+    assert found() == {}
+    rate_limit.reserve(f"token:{endpoint}", 4, 1)
+    rate_limit.reserve(f"another token:{endpoint}", 4, 1)
+    assert found() == {}
+    too_fast()
+    assert list(found()) == [f"{name} beyond the limit of a second"]
 
 
 def test_work_is_given_some_time_to_be_freed() -> None:

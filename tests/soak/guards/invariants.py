@@ -36,6 +36,10 @@ MUTATIONS = (
     _part("actions that were processed", 'Q(processed_at__isnull=False, outcome="") | ', "", _BREACH),
     _part("actions that were not", ' | (Q(processed_at=None) & ~Q(outcome=""))', "", _BREACH),
     _part("of attempts, those before", 'number__lt=OuterRef("number")', 'number__gt=OuterRef("number")', _BREACH),
+    _part(
+        "calls from before a limit", "if since := rate_limit.in_force_since(endpoint, limit):", "if since := None:",
+        _TESTS + "test_a_limit_that_was_lowered_judges_only_what_came_after",
+    ),
     _part("further attempts may be ordered", "filter(resent_by=None, number__gt=1)", "filter(number__gt=1)", _ORDERED),
     _part("what may be unclear has an attempt", "(A.OPEN, A.ACCEPTED, A.UNKNOWN)", "(A.OPEN, A.ACCEPTED)", _SOUND),
     _part(
