@@ -69,9 +69,9 @@ def _look(site_id: int, claimed: list[Message], *, begins: bool) -> list[Message
         mine = [message for message in claimed if fences.get(message.pk) == message.fence]
         decisions = _decide(site, mine, states)
         _write_what_stays(decisions)
-        if begins and decisions.go:
+        if begins:
             _write_what_begins(decisions.go)
-        crash_point("before_attempt_commit")
+            crash_point("before_attempt_commit")
     return decisions.go
 
 
@@ -165,6 +165,8 @@ def _write_what_stays(decisions: _Decisions) -> None:
 
 
 def _write_what_begins(messages: list[Message]) -> None:
+    if not messages:
+        return
     for message in messages:
         message.attempt_count += 1
     Message.objects.filter(pk__in=[message.pk for message in messages]).update(

@@ -9,7 +9,6 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent
 from loyalty.models import AuditEntry, LoyaltyAction
 from messaging import decisions, invariants
@@ -19,14 +18,9 @@ from messaging.models import Message, SendAttempt
 from tests.concurrency import meanwhile
 from tests.factories import make_member, make_message, make_user
 
-from .world import World
+from .world import World, state_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def world(sandbox: SandboxProcess) -> World:
-    return World(sandbox)
 
 
 @pytest.fixture
@@ -47,11 +41,6 @@ def unknown_message(world: World, fault: str = "reset_after", **options: Any) ->
     message.refresh_from_db()
     assert message.state == "UNKNOWN"
     return message
-
-
-def state_of(message: Message) -> tuple[str, str]:
-    message.refresh_from_db()
-    return message.state, message.reason
 
 
 def assert_sound(world: World) -> None:

@@ -16,20 +16,10 @@ from messaging.reasons import Code
 from messaging.triggers import match_actions
 from tests.factories import make_action, make_campaign, make_consent, make_member, make_message, make_token
 
-from .world import World
+from .world import World, state_of
 
 pytestmark = pytest.mark.django_db
 State = Message.State
-
-
-@pytest.fixture
-def world(sandbox: SandboxProcess) -> World:
-    return World(sandbox)
-
-
-def state_of(message: Message) -> tuple[str, str]:
-    message.refresh_from_db()
-    return message.state, message.reason
 
 
 def open_probe() -> None:

@@ -7,27 +7,16 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent
 from loyalty.models import Site
 from messaging import last_look, queue
-from messaging.models import Campaign, Message, SendAttempt
+from messaging.models import Campaign, SendAttempt
 from tests.concurrency import meanwhile
 from tests.factories import make_campaign, make_message
 
-from .world import World
+from .world import World, state_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def world(sandbox: SandboxProcess) -> World:
-    return World(sandbox)
-
-
-def state_of(message: Message) -> tuple[str, str]:
-    message.refresh_from_db()
-    return message.state, message.reason
 
 
 def test_a_stop_between_claim_and_call_is_obeyed(world: World) -> None:
@@ -37,6 +26,16 @@ def test_a_stop_between_claim_and_call_is_obeyed(world: World) -> None:
     consent.opt_out(world.site, ada.phone)
     assert last_look.begin(world.site.pk, claimed) == []
     assert state_of(message) == ("SKIPPED", "OPTED_OUT")
+
+
+def test_only_the_look_that_begins_a_call_commits_an_attempt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[str] = []
+    monkeypatch.setattr(last_look, "crash_point", passed.append)
+    make_message(world.subscriber())
+    claimed = last_look.sift(world.site.pk, queue.claim(world.site, 10))
+    assert passed == ["after_look_locks"] and not SendAttempt.objects.exists()
+    assert last_look.begin(world.site.pk, claimed) == claimed
+    assert passed[1:] == ["after_look_locks", "before_attempt_commit"] and SendAttempt.objects.count() == 1
 
 
 def test_an_attempt_is_written_down_once(world: World) -> None:

@@ -11,25 +11,14 @@ from django.utils import timezone
 
 from attentive_integration import rate_limit
 from attentive_integration.http import ErrorKind, VendorError
-from attentive_integration.sandbox.process import SandboxProcess
 from messaging import decisions, last_look, outcomes, queue
 from messaging.models import Message, SendAttempt
 from tests.concurrency import meanwhile
 from tests.factories import make_message
 
-from .world import World
+from .world import World, state_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def world(sandbox: SandboxProcess) -> World:
-    return World(sandbox)
-
-
-def state_of(message: Message) -> tuple[str, str]:
-    message.refresh_from_db()
-    return message.state, message.reason
 
 
 def test_a_claim_that_died_is_due_again_and_a_call_that_died_is_unknown(world: World) -> None:

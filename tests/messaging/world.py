@@ -5,9 +5,16 @@ from typing import Any
 
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty.models import AccessToken, Consent, Member, Site
+from messaging.models import Message
 from tests.factories import make_consent, make_member, make_site, make_token
 
 _companies = itertools.count(1)
+
+
+def state_of(message: Message) -> tuple[str, str]:
+    """Return the state and the reason of a message as they stand now."""
+    message.refresh_from_db()
+    return message.state, message.reason
 
 
 class World:
