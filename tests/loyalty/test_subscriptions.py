@@ -1,5 +1,6 @@
 import time
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -145,8 +146,10 @@ def test_a_long_pause_ends_the_asking_of_one_site_in_time_and_says_so(sandbox: S
         waiting(ours)
     other = waiting(theirs)
     sandbox.add_fault("/v1/subscriptions", "status", status=429, retry_after="600", method=method, company=ours.company)
-    began = time.monotonic()
-    assert subscriptions.subscribe_due(ours.site)["left"] >= 110
+    began, said = time.monotonic(), StringIO()
+    call_command("subscribe_members", "--site", ours.site.site_id, stderr=said)
+    assert "asked for a pause" in said.getvalue()
+    assert Consent.objects.filter(site=ours.site, state="TO_ASK").count() >= 110
     with pytest.raises(subscriptions.CannotSubscribe, match="pause"):
         subscriptions.subscribe_due(ours.site)
     assert time.monotonic() - began < 6

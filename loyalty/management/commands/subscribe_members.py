@@ -7,7 +7,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from loyalty.management.site_option import add_site_option, site_of
-from loyalty.subscriptions import CannotSubscribe, subscribe_due
+from loyalty.models import Site
+from loyalty.subscriptions import CannotSubscribe, require_ready, subscribe_due
 
 
 class Command(BaseCommand):
@@ -21,11 +22,21 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
     def handle(self, *_args: Any, **options: Any) -> None:
+        site = site_of(options)
         try:
-            counts = subscribe_due(site_of(options))
+            counts = subscribe_due(site)
         except CannotSubscribe as refusal:
             raise CommandError(str(refusal)) from None
+        if counts["left"]:
+            self._say_why(site)
         if options["json"]:
             self.stdout.write(json.dumps(counts))
         else:
             self.stdout.write(", ".join(f"{name}: {number}" for name, number in sorted(counts.items())))
+
+    def _say_why(self, site: Site) -> None:
+        """Say what keeps those who are left from being asked, where it is not their own time to wait."""
+        try:
+            require_ready(site)
+        except CannotSubscribe as reason:
+            self.stderr.write(str(reason))
