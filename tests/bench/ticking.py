@@ -54,7 +54,7 @@ def _ticks(site: Site, name: str, *, after: int) -> tuple[float, float]:
     with connection.cursor() as cursor:
         # What was written before is on the disk before the time is taken.
         cursor.execute("CHECKPOINT")
-    for turn in range(REPEATS):
+    for turn in range(1 + REPEATS):
         _record(site, f"{name}-{turn}", after=after + turn * MEMBERS // 20)
         started = time.perf_counter()
         tick.run_tick()
@@ -63,7 +63,8 @@ def _ticks(site: Site, name: str, *, after: int) -> tuple[float, float]:
         ticks.append(ticked - started)
         runs.append(time.perf_counter() - started)
         assert Message.objects.filter(action__activity_id__startswith=f"{name}-{turn}-").count() == ACTIONS
-    return statistics.median(ticks), statistics.median(runs)
+    # The first one after that writes every page that it touches as a whole.
+    return statistics.median(ticks[1:]), statistics.median(runs[1:])
 
 
 def _record(site: Site, name: str, *, after: int) -> None:
