@@ -208,7 +208,7 @@ def test_a_pause_or_a_stop_takes_effect_at_once(world: World, monkeypatch: pytes
     for forbid in (
         lambda: Site.objects.filter(pk=world.site.pk).update(state=Site.State.PAUSED),
         lambda: stops.stop(world.site, by=None),
-        lambda: subscriptions.pause(Site.objects.get(pk=world.site.pk)),
+        lambda: Site.objects.filter(pk=world.site.pk).update(asking_paused_at=timezone.now()),
     ):
         monkeypatch.setattr(subscriptions, "_mark_requested", lambda *row, forbid=forbid: (mark(*row), forbid())[0])
         before = len(asked(world))
