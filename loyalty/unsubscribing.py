@@ -37,16 +37,22 @@ class Unsubscribed:
     pause: float | None = None
 
 
-def unsubscribe(site: Site, phone_or_email: str, *, by: Someone = None, evidence: str = "") -> Unsubscribed:
+def unsubscribe(
+    site: Site, phone_or_email: str, *, by: Someone = None, evidence: str = "", is_out: bool = False
+) -> Unsubscribed:
     """Take a person out here, whatever Attentive says, and then tell Attentive once.
 
     The person need not be a member. Raises `PhoneError` for a number that is none. Who left by Attentive's own word, or
     was reported to it, is not reported again, because it would text them; after a call that failed it is tried anew.
+    `is_out` says that the caller took the person out a moment ago, so that the ledger does not hold the fact twice.
     """
     channel, address = consent.address_of(site, phone_or_email)
     with transaction.atomic():
-        is_erased = consent.locked(site, channel, address).state == State.ERASED
-        row = consent.opt_out(site, address, channel=channel, source=Source.STAFF, by=by, evidence=evidence)
+        row = consent.locked(site, channel, address)
+        is_erased = row.state == State.ERASED
+        # Who came back in that moment is taken out again.
+        if not is_out or row.state not in (State.UNSUBSCRIBED, State.BLOCKED):
+            row = consent.opt_out(site, address, channel=channel, source=Source.STAFF, by=by, evidence=evidence)
         if is_erased or _attentive_knows(row):
             return Unsubscribed(channel, address, row.state, "already")
         # Written before the call, so that a second request at this moment, or after a crash, does not repeat it.

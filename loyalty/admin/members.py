@@ -124,9 +124,9 @@ def _may_leave(member: Member) -> bool:
     return sms_state_of(member) not in (State.UNSUBSCRIBED, State.ERASED)
 
 
-def _take_out(request: HttpRequest, member: Member, evidence: str) -> str:
+def _take_out(request: HttpRequest, member: Member, evidence: str, *, is_out: bool = False) -> str:
     """Unsubscribe a member, here whatever happens; return why Attentive was not told, empty when it was."""
-    done = unsubscribing.unsubscribe(member.site, member.phone, by=request.user, evidence=evidence)
+    done = unsubscribing.unsubscribe(member.site, member.phone, by=request.user, evidence=evidence, is_out=is_out)
     audit.record("member.unsubscribed", site=member.site, request=request, target=f"member #{member.pk}")
     return done.sentence
 
@@ -388,7 +388,7 @@ class MemberAdmin(SiteScopedAdmin):
             consent.opt_out(member.site, member.phone, by=request.user, evidence=evidence)
         failed = ""
         for member in rows:
-            failed = _take_out(request, member, evidence) or failed
+            failed = _take_out(request, member, evidence, is_out=True) or failed
         text = ngettext("%(n)s member gets no more texts.", "%(n)s members get no more texts.", len(rows))
         messages.success(request, text % {"n": number(len(rows))})
         if failed:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent, unsubscribing
-from loyalty.models import AccessToken
+from loyalty.models import AccessToken, ConsentEvent
 from tests.factories import make_consent, make_member, make_site
 from tests.messaging.world import World
 
@@ -146,6 +146,7 @@ def test_by_e_mail_the_phones_of_its_members_are_out_too(world: World, capsys: A
         ("TEXT", "UNSUBSCRIBED", "done")
     ]
     assert consent.state_of(world.site, member.phone) == "UNSUBSCRIBED"
+    assert ConsentEvent.objects.filter(consent__address=member.phone, source="STAFF").count() == 1
     assert consent.state_of(world.site, stranger.phone) == consent.state_of(other, elsewhere.phone) == "SUBSCRIBED"
 
 

@@ -40,7 +40,7 @@ class Command(BaseCommand):
             done = _patiently(site, options["address"])
         except PhoneError as error:
             raise CommandError(error.sentence) from None
-        phones = [_patiently(site, number) for number in numbers]
+        phones = [_patiently(site, number, is_out=True) for number in numbers]
         if options["json"]:
             self.stdout.write(
                 json.dumps(_described(done) | ({"phones": list(map(_described, phones))} if phones else {}))
@@ -54,11 +54,12 @@ def _described(done: Unsubscribed) -> dict[str, Any]:
     return {"state": done.state, "channel": done.channel, "attentive": done.attentive, "sentence": done.sentence}
 
 
-def _patiently(site: Site, address: str) -> Unsubscribed:
+def _patiently(site: Site, address: str, *, is_out: bool = False) -> Unsubscribed:
     """Try again, for a while, what Attentive puts off."""
     give_up_at = time.monotonic() + _PATIENCE
     while True:
-        done = unsubscribe(site, address, evidence=_EVIDENCE)
+        done = unsubscribe(site, address, evidence=_EVIDENCE, is_out=is_out)
+        is_out = True
         if done.pause is None or time.monotonic() + done.pause > give_up_at:
             return done
         time.sleep(done.pause)

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent, imports
-from loyalty.models import AccessToken, AuditEntry, Consent, ImportJob, Member, Site, SiteMembership
+from loyalty.models import AccessToken, AuditEntry, Consent, ConsentEvent, ImportJob, Member, Site, SiteMembership
 from tests.factories import make_action, make_campaign, make_member, make_message, make_site, make_token, make_user
 
 from .pages import MOST_QUERIES, browser, queries_of, text_of
@@ -158,6 +158,8 @@ def test_unsubscribing_selected_members_tells_attentive_once_each(site: Site, sa
     done = browser(make_user(site)).post(LIST, chosen("unsubscribe_selected", *members, confirmed="1"), follow=True)
     assert "2 members get no more texts" in text_of(done)
     assert {consent.state_of(site, member.phone) for member in members} == {State.UNSUBSCRIBED}
+    facts = ConsentEvent.objects.filter(consent__address=members[0].phone).values_list("source", flat=True)
+    assert sorted(facts) == ["STAFF", "UNSUBSCRIBE_CALL"], "the ledger holds each fact once"
 
 
 def test_everybody_selected_is_out_before_attentive_is_told_of_the_first(
