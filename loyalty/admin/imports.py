@@ -284,7 +284,9 @@ class ImportJobAdmin(SiteScopedAdmin):
             context["progress"] = pages.progress_of(job, ahead)
             context["silence"] = worker_silence() if job.state == State.PENDING else ""
         if job.phase == Phase.CHECK:
-            context["usable"] = job.read - job.rejected
+            # What the import will write: a duplicate is one row, and unchanged members stay as they are.
+            context["usable"] = job.created + job.updated
+            context["nothing_new"] = job.unchanged > 0
             context["form"] = SubscribeForm()
             context["hours"] = pages.subscribe_hours(job.created) if job.created else ""
             return TemplateResponse(request, "admin/loyalty/importjob/check.html", context)

@@ -129,7 +129,7 @@ def slices(file: Any, dialect: Dialect, *, offset: int, line: int, size: int = S
         for cells in reader:
             if begins == dialect.summary_line:
                 break
-            if any(cells):
+            if any(map(str.strip, cells)):
                 numbers.append(begins)
                 rows.append(cells)
                 if len(rows) == size or source.offset - started_at >= _SLICE_BYTES:

@@ -440,7 +440,7 @@ def _walk(file: Any, dialect: Dialect) -> tuple[int, list[str]]:
                 raise ImportRefused(_too_many_columns(len(cells), line))
             if max(map(len, cells), default=0) > MAX_CELL:
                 raise ImportRefused(_cell_too_long(line))
-            if any(cells):
+            if any(map(str.strip, cells)):
                 last, last_line = cells, line
             line = source.number
     except csv.Error:
