@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from attentive_integration.storable import is_storable
 from loyalty.models import ActionType, LoyaltyAction, Member, Site
@@ -30,8 +31,9 @@ class RulesError(ValueError):
 
 @dataclass(frozen=True)
 class _Key:
-    """One key of the rules: how its value is read, and what it means."""
+    """One key of the rules: what staff call it, how its value is read, and what it means."""
 
+    label: Any
     read: Callable[[str, Any], Any]
     condition: Callable[[Site, Any], Q]
 
@@ -197,16 +199,22 @@ def _did(site: Site, codes: list[str]) -> Q:
 
 
 KEYS: dict[str, _Key] = {
-    "tier": _Key(_texts, lambda site, value: Q(tier__in=value)),
-    "points_min": _Key(_whole_number, lambda site, value: Q(points__gte=value)),
-    "points_max": _Key(_whole_number, lambda site, value: Q(points__lte=value)),
-    "joined_from": _Key(_day, lambda site, value: Q(joined_at__gte=_start(site, value))),
-    "joined_to": _Key(_day, lambda site, value: Q(joined_at__lt=_end(site, value))),
+    "tier": _Key(gettext_lazy("Tier is one of"), _texts, lambda site, value: Q(tier__in=value)),
+    "points_min": _Key(gettext_lazy("Points from"), _whole_number, lambda site, value: Q(points__gte=value)),
+    "points_max": _Key(gettext_lazy("Points up to"), _whole_number, lambda site, value: Q(points__lte=value)),
+    "joined_from": _Key(gettext_lazy("Joined from"), _day, lambda site, value: Q(joined_at__gte=_start(site, value))),
+    "joined_to": _Key(gettext_lazy("Joined up to"), _day, lambda site, value: Q(joined_at__lt=_end(site, value))),
     "last_action_from": _Key(
-        _day, lambda site, value: Q(Exists(_actions_of_member().filter(occurred_at__gte=_start(site, value))))
+        gettext_lazy("Last action from"),
+        _day,
+        lambda site, value: Q(Exists(_actions_of_member().filter(occurred_at__gte=_start(site, value)))),
     ),
-    "last_action_to": _Key(_day, _last_action_to),
-    "action_types": _Key(_texts, _did),
-    "opt_in_status": _Key(_opt_ins, lambda site, value: Q(opt_in_status__in=value)),
-    "reachable": _Key(_yes_or_no, lambda site, value: is_reachable(site) if value else ~is_reachable(site)),
+    "last_action_to": _Key(gettext_lazy("Last action up to"), _day, _last_action_to),
+    "action_types": _Key(gettext_lazy("Did one of"), _texts, _did),
+    "opt_in_status": _Key(gettext_lazy("Loyalty opt-in"), _opt_ins, lambda site, value: Q(opt_in_status__in=value)),
+    "reachable": _Key(
+        gettext_lazy("Reachable by text"),
+        _yes_or_no,
+        lambda site, value: is_reachable(site) if value else ~is_reachable(site),
+    ),
 }

@@ -22,7 +22,7 @@ from loyalty.capped_counts import COUNT_CAP, Sample, capped_count, ends_of, valu
 from loyalty.models import AccessToken, Member, Segment, SegmentMember, Site
 from loyalty.models.scope import Someone
 from loyalty.reach import reachable
-from loyalty.segment_rules import RulesError, all_of, condition, groups, validate_rules
+from loyalty.segment_rules import KEYS, RulesError, all_of, condition, groups, validate_rules
 
 __all__ = [
     "Counts",
@@ -164,16 +164,16 @@ def _count_rule(segment: Segment, number: int, group: dict[str, Any], name: str)
 def _explain(culprit: RuleCount | None, culprits: list[RuleCount]) -> str:
     if culprit is not None and culprit.alone == 0:
         return _("No member meets “%(rule)s: %(value)s”. Change or remove this rule.") % {
-            "rule": culprit.rule,
+            "rule": KEYS[culprit.rule].label,
             "value": _shown(culprit.value),
         }
     if culprit is not None:
         return _("Without “%(rule)s: %(value)s” there would be members; with it there is none. Widen this rule.") % {
-            "rule": culprit.rule,
+            "rule": KEYS[culprit.rule].label,
             "value": _shown(culprit.value),
         }
     if culprits:
-        names = ", ".join(dict.fromkeys(rule.rule for rule in culprits))
+        names = ", ".join(dict.fromkeys(str(KEYS[rule.rule].label) for rule in culprits))
         return _("Each of these rules leaves nobody: %(rules)s. Widen one after the other.") % {"rules": names}
     return _("Each rule has members, but nobody meets all of them together. Remove some rules.")
 

@@ -8,10 +8,12 @@ from django.utils.translation import gettext_lazy
 
 from loyalty.member_search import tiers_of
 from loyalty.models import ActionType, Member, Segment, Site
-from loyalty.segment_rules import ANY, MAX_GROUPS, RulesError, groups, validate_rules
+from loyalty.segment_rules import ANY, KEYS, MAX_GROUPS, RulesError, groups, validate_rules
 
 # Kinds of actions that the form offers.
 _MOST_ACTIONS = 100
+_POINTS: dict[str, Any] = {"localize": False, "min_value": -(10**15), "max_value": 10**15}
+_SPANS = (("points_min", "points_max"), ("joined_from", "joined_to"), ("last_action_from", "last_action_to"))
 
 
 class DateInput(forms.DateInput):
@@ -49,30 +51,28 @@ class SegmentForm(forms.ModelForm):
 class GroupForm(forms.Form):
     """One group: a member of it meets all of the rules that are filled in."""
 
-    tier = forms.MultipleChoiceField(
-        label=gettext_lazy("Tier is one of"), required=False, widget=forms.CheckboxSelectMultiple
-    )
-    points_min = forms.IntegerField(label=gettext_lazy("Points from"), required=False, localize=False)
-    points_max = forms.IntegerField(label=gettext_lazy("Points up to"), required=False, localize=False)
-    joined_from = forms.DateField(label=gettext_lazy("Joined from"), required=False, widget=DateInput)
-    joined_to = forms.DateField(label=gettext_lazy("Joined up to"), required=False, widget=DateInput)
-    last_action_from = forms.DateField(label=gettext_lazy("Last action from"), required=False, widget=DateInput)
+    tier = forms.MultipleChoiceField(label=KEYS["tier"].label, required=False, widget=forms.CheckboxSelectMultiple)
+    points_min = forms.IntegerField(label=KEYS["points_min"].label, required=False, **_POINTS)
+    points_max = forms.IntegerField(label=KEYS["points_max"].label, required=False, **_POINTS)
+    joined_from = forms.DateField(label=KEYS["joined_from"].label, required=False, widget=DateInput)
+    joined_to = forms.DateField(label=KEYS["joined_to"].label, required=False, widget=DateInput)
+    last_action_from = forms.DateField(label=KEYS["last_action_from"].label, required=False, widget=DateInput)
     last_action_to = forms.DateField(
-        label=gettext_lazy("Last action up to"),
+        label=KEYS["last_action_to"].label,
         required=False,
         widget=DateInput,
         help_text=gettext_lazy("For instance those who did nothing since then."),
     )
     action_types = forms.MultipleChoiceField(
-        label=gettext_lazy("Did one of"), required=False, widget=forms.CheckboxSelectMultiple
+        label=KEYS["action_types"].label, required=False, widget=forms.CheckboxSelectMultiple
     )
     opt_in_status = forms.ChoiceField(
-        label=gettext_lazy("Loyalty opt-in"),
+        label=KEYS["opt_in_status"].label,
         required=False,
         choices=[("", gettext_lazy("Any")), *Member.OptInStatus.choices],
     )
     reachable = forms.ChoiceField(
-        label=gettext_lazy("Reachable by text"),
+        label=KEYS["reachable"].label,
         required=False,
         choices=[
             ("", gettext_lazy("Any")),
@@ -80,6 +80,15 @@ class GroupForm(forms.Form):
             ("no", gettext_lazy("No")),
         ],
     )
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        for low, high in _SPANS:
+            least, most = data.get(low), data.get(high)
+            if least is not None and most is not None and least > most:
+                sentence = _("This lies below “%(low)s”, so nobody could match. Swap the two.")
+                self.add_error(high, sentence % {"low": self.fields[low].label})
+        return data
 
     def rules(self) -> dict[str, Any]:
         """Return the rules that are filled in, as they are stored; the form must be valid."""

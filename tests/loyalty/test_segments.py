@@ -66,7 +66,7 @@ def test_an_empty_segment_names_the_rule_that_nobody_meets() -> None:
     assert explained.total == 0
     assert explained.culprit is not None and explained.culprit.rule == "tier"
     assert {rule.rule: rule.alone for rule in explained.rules} == {"points_min": 1, "tier": 0}
-    assert "No member meets “tier: Platinum”" in explained.sentence
+    assert "No member meets “Tier is one of: Platinum”" in explained.sentence
 
 
 def test_an_empty_segment_names_the_rule_without_which_there_would_be_members() -> None:
@@ -76,7 +76,7 @@ def test_an_empty_segment_names_the_rule_without_which_there_would_be_members() 
     rules = {"tier": "Gold", "points_max": 10, "opt_in_status": "NO"}
     explained = explain_counts(Segment(site=site, rules=rules))
     assert explained.culprit is not None and explained.culprit.rule == "opt_in_status"
-    assert "Without “opt_in_status: NO” there would be members" in explained.sentence
+    assert "Without “Loyalty opt-in: NO” there would be members" in explained.sentence
 
 
 def test_rules_that_only_exclude_each_other_are_explained_together() -> None:
@@ -85,7 +85,7 @@ def test_rules_that_only_exclude_each_other_are_explained_together() -> None:
     make_member(site, tier="Silver", points=500)
     explained = explain_counts(Segment(site=site, rules={"tier": "Gold", "points_min": 100}))
     assert explained.culprit is None
-    assert "Each of these rules leaves nobody: tier, points_min" in explained.sentence
+    assert "Each of these rules leaves nobody: Tier is one of, Points from" in explained.sentence
 
 
 def test_a_segment_with_members_and_a_site_without_need_no_rule_blamed() -> None:
