@@ -159,6 +159,11 @@ def _site(fields: Mapping[str, Any]) -> Site:
         raise SpecError(f"guest_phones: {error.sentence}") from None
     if site.state != Site.State.DRAFT:
         site.activated_at = _this_second()
+    if site.message_path not in Site.MessagePath.values:
+        raise SpecError(
+            _("“message_path” cannot be “%(path)s”. Known are: %(known)s. Leave it out for the first one.")
+            % {"path": str(site.message_path)[:60], "known": ", ".join(Site.MessagePath.values)}
+        )
     _save(site, _("The site"))
     return site
 

@@ -114,6 +114,7 @@ def test_what_is_left_out_has_its_default_and_null_means_none() -> None:
             "ends_at",
         ),
         ({"site_id": True}, "site_id"),
+        ({"message_path": "/2/messages"}, "Known are: /1/messages, /v1/subscriptions/messages. Leave it out"),
         ({"subscribe_email": "yes"}, "true or false"),
         ({"sign_up_sources": [{"sign_up_source_id": str(n), "is_default": True} for n in (1, 2)]}, "one can be the"),
         ({"campaigns": [{"name": "A", "action_type": "1", "body": "Hi", "expiry_hours": 0}]}, "at least one hour"),
