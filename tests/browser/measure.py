@@ -7,7 +7,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,19 @@ from tests.browser import wrong_credentials
 from tests.browser.chromium import chromium
 from tests.browser.core_tasks import CoreTasks
 from tests.browser.pages import FORMS, PAGES, Sent
+from tests.browser.pseudo_locale import installation_in_pseudo, lengthened
 from tests.browser.steps import PASSWORD, SUPPORT, fill_with_demo, log_in, make_superuser
-from tests.browser.sweep import LOOKS, WIDTHS, Watch, check_accessibility, check_widths, look, open_page, send_form
+from tests.browser.sweep import (
+    LOOKS,
+    WIDTHS,
+    Watch,
+    check_accessibility,
+    check_texts,
+    check_widths,
+    look,
+    open_page,
+    send_form,
+)
 from tests.installation import Installation
 
 MOST_BYTES = 300_000
@@ -37,10 +48,26 @@ SIDEWAYS = f"pages that scroll sideways at {', '.join(map(str, WIDTHS))} px"
 HEAVY = f"pages over {MOST_BYTES // 1000} KB transferred"
 QUERIES = f"pages over {MOST_QUERIES} queries"
 REMEDIES = f"wrong credentials without their remedy in {wrong_credentials.AT_ONCE:.0f} s"
+CUT = "pages with texts cut off or sticking out in the pseudo-locale, 390 and 1280 px"
+UNMARKED = "pages with texts that were not marked for translation"
 SUPPORTED = f"pages more than {MOST_CLICKS} clicks from a customer's last text and its reason"
 KEYBOARD = "core tasks that fail by keyboard alone"
 SCRIPTLESS = "core tasks that fail by keyboard alone and without JavaScript"
-GOALS = (ANSWERS, AXE, CONSOLE, REPORTS, SIDEWAYS, HEAVY, QUERIES, REMEDIES, SUPPORTED, KEYBOARD, SCRIPTLESS)
+GOALS = (
+    ANSWERS,
+    AXE,
+    CONSOLE,
+    REPORTS,
+    SIDEWAYS,
+    CUT,
+    UNMARKED,
+    HEAVY,
+    QUERIES,
+    REMEDIES,
+    SUPPORTED,
+    KEYBOARD,
+    SCRIPTLESS,
+)
 
 
 @dataclass
@@ -79,12 +106,10 @@ def main() -> int:
         rows = demo.run_module("tests.browser.furnishing")
         make_superuser(empty)
         addresses = {name: address.format(**rows) for name, address in PAGES.items()}
-        of_nobody = {name: address for name, address in PAGES.items() if "{" not in address and "100000" not in address}
-        del of_nobody["demo"]
         count_queries(demo, addresses, scores)
         sweeps = [
             *((demo.url, "", name, addresses, FORMS) for name in LOOKS),
-            *((empty.url, "empty ", name, of_nobody, {}) for name in LOOKS),
+            *((empty.url, "empty ", name, of_nobody(), {}) for name in LOOKS),
         ]
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
             for result in pool.map(sweep, sweeps):
@@ -96,6 +121,7 @@ def main() -> int:
         with chromium() as browser:
             support_customers(browser, demo, addresses, str(rows["phone"]), scores)
             enter_wrong_credentials(browser, empty, scores)
+    read_pseudo_locale(scores)
     do_core_tasks(scores)
     say_all(scores)
     return 1 if any(score.misses for score in scores.by_goal.values()) else 0
@@ -145,10 +171,10 @@ def _session(browser: Browser, url: str) -> Any:
     return state
 
 
-def _log_in(page: Page, name: str, password: str) -> None:
-    page.get_by_label("Username").fill(name)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Log in").click()
+def _log_in(page: Page, name: str, password: str, translated: Callable[[str], str] = str) -> None:
+    page.get_by_label(translated("Username")).fill(name)
+    page.get_by_label(translated("Password")).fill(password)
+    page.get_by_role("button", name=translated("Log in")).click()
 
 
 def log_in_and_out(page: Page, url: str, nobody: str) -> Iterator[str]:
@@ -179,6 +205,50 @@ def _check(page: Page, watch: Watch, where: str, wrong: list[str], scores: Score
         scores.note(HEAVY, where, [f"{weight // 1000} KB"] if weight > MOST_BYTES else [])
         heaviest = scores.by_goal[HEAVY]
         heaviest.worst = f"{max(weight // 1000, int(heaviest.worst.split()[0]) if heaviest.worst else 0)} KB"
+
+
+def read_pseudo_locale(scores: Scores) -> None:
+    """Go through all pages and forms in a language of longer words: with the demo's data, and with none."""
+    with installation_in_pseudo(ENVIRONMENT_LABEL="DEMO") as demo, installation_in_pseudo() as empty:
+        fill_with_demo(demo)
+        rows = demo.run_module("tests.browser.furnishing")
+        make_superuser(empty)
+        addresses = {name: address.format(**rows) for name, address in PAGES.items()}
+        for look_name in ("light", "phone"):
+            _read(demo, addresses, FORMS, look_name, demo.run_module("tests.browser.row_texts"), scores)
+            _read(empty, of_nobody(), {}, look_name, ["root", "Gold"], scores)
+
+
+def of_nobody() -> dict[str, str]:
+    """Return the pages that name no row: those that an empty installation has."""
+    return {
+        name: address
+        for name, address in PAGES.items()
+        if "{" not in address and "100000" not in address and name != "demo"
+    }
+
+
+def _read(
+    installation: Installation, addresses: dict[str, str], forms: dict[str, Sent], look_name: str, of_rows: list[str],
+    scores: Scores,
+) -> None:  # fmt: skip
+    def check(where: str, wrong: list[str]) -> None:
+        scores.note(ANSWERS, where, wrong)
+        cut, unmarked = check_texts(page, of_rows)
+        scores.note(CUT, where, cut)
+        scores.note(UNMARKED, where, unmarked)
+        scores.note(SIDEWAYS, where, check_widths(page, (page.viewport_size["width"],)))
+
+    with chromium() as browser, look(browser, look_name) as context:
+        page = context.new_page()
+        page.goto(f"{installation.url}/admin/")
+        check(f"log-in, {look_name}", [])
+        _log_in(page, "root", PASSWORD, lengthened)
+        for name, address in addresses.items():
+            check(f"{name}, {look_name}", open_page(page, installation.url + address, name))
+        for name, form in forms.items():
+            wrong = open_page(page, installation.url + addresses[form.page], form.page)
+            check(f"{name}, {look_name}", wrong + send_form(page, form, lengthened))
 
 
 def support_customers(

@@ -124,7 +124,10 @@ STATUS = {"forbidden": 403, "not-found": 404, "client-link-closed": 404}
 
 @dataclass(frozen=True)
 class Sent:
-    """A form of a page, filled in and sent: label or selector → text (True ticks a box, bytes are a file)."""
+    """A form of a page, filled in and sent: label or selector → text.
+
+    True ticks a box, bytes are a file, a choice goes by its value.
+    """
 
     page: str
     fields: dict[str, str | bool | bytes]
@@ -140,7 +143,7 @@ FORMS = {
     "user-nameless": Sent("user-new", {}, "Save", "correct the errors"),
     "user-bad-address": Sent("user", {"Email address": "no address"}, "Save", "correct the error"),
     "users-delete": Sent(
-        "users", {".action-select": True, _ACTION: "Delete selected users"}, "Go", "Are you sure"
+        "users", {".action-select": True, _ACTION: "delete_selected"}, "Go", "Are you sure"
     ),
     "role-for-nobody": Sent("role-new", {"User name": "nobody"}, "Save", "no active user of this name"),
     "site-nameless": Sent("site-new", {}, "Save and test", "correct the errors"),
@@ -159,17 +162,17 @@ FORMS = {
     ),
     "site-next-token": Sent("site-credentials", {"#next-ATTENTIVE_APP": "app-harbor"}, "Add", "Next: "),
     "members-unsubscribe": Sent(
-        "members", {".action-select": True, _ACTION: "Unsubscribe…"}, "Go", "1 member is selected"
+        "members", {".action-select": True, _ACTION: "unsubscribe_selected"}, "Go", "1 member is selected"
     ),
     "members-checked": Sent(
-        "members", {".action-select": True, _ACTION: "Check subscription at Attentive"}, "Go", "Asked just now"
+        "members", {".action-select": True, _ACTION: "check_selected"}, "Go", "Asked just now"
     ),
     "import-no-file": Sent("import-new", {}, "Upload and match columns", "This field is required"),
     "import-no-list": Sent("import-new", {"File": b"\x89PNG\x00\x00"}, "Upload and match columns", "damaged"),
     "campaign-nameless": Sent("campaign-name", {"Name": ""}, "Make the draft", "correct the error"),
     "campaign-bad-text": Sent("campaign-draft", {"Text": "Hi {{ surname }}"}, "Save", "correct the error"),
     "messages-send-again": Sent(
-        "messages-unknown", {".action-select": True, _ACTION: "Send again …"}, "Go", "Send again"
+        "messages-unknown", {".action-select": True, _ACTION: "send_again_selected"}, "Go", "Send again"
     ),
     "messages-export-no-site": Sent("messages-export", {}, "Start the export", "Choose the site"),
     "segment-nameless": Sent("segment-new", {"Points from": "9", "Points up to": "3"}, "Save", "correct the error"),

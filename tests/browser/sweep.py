@@ -1,8 +1,10 @@
 """One look at a page in a browser: what axe finds, what the console says, whether it scrolls sideways, its weight."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
@@ -19,6 +21,7 @@ _RULES = {
     "resultTypes": ["violations"],
 }
 _AXE = Axe()
+_TEXTS = (Path(__file__).parent / "overflow.js").read_text()
 
 
 @dataclass
@@ -80,25 +83,37 @@ def open_page(page: Page, url: str, name: str) -> list[str]:
     return [] if status == STATUS.get(name, 200) else [f"answers {status}"]
 
 
-def send_form(page: Page, form: Sent) -> list[str]:
-    """Fill in and send a form of the open page; return a sentence when the page does not say what it must."""
+def send_form(page: Page, form: Sent, translated: Callable[[str], str] | None = None) -> list[str]:
+    """Fill in and send a form of the open page; return a sentence when the page does not say what it must.
+
+    In another language labels, choices and buttons are `translated`, and what the page then says is not compared.
+    """
+    words = translated or str
+
+    def label(text: str) -> str | re.Pattern[str]:
+        # Pages capitalise the first letter of a label, which a translation may write small.
+        return re.compile(f"^{re.escape(words(text))}$", re.IGNORECASE) if translated else text
+
     main = page.get_by_role("main")
     # The browser's own check would keep a wrong form from being sent, and a folded one is not to be filled in.
     page.evaluate("for (const form of document.forms) form.noValidate = true")
     page.evaluate("for (const part of document.querySelectorAll('main .task details')) part.open = true")
     where = main
     for name, value in form.fields.items():
-        box = (main.locator(name) if name[0] in "#." else main.get_by_label(name, exact=True)).first
+        box = (main.locator(name) if name[0] in "#." else main.get_by_label(label(name), exact=True)).first
         where = box.locator("xpath=ancestor::form")
         if isinstance(value, bytes):
             box.set_input_files({"name": "list.csv", "mimeType": "text/csv", "buffer": value})
         elif value is True:
             box.check()
         elif box.evaluate("box => box.tagName") == "SELECT":
-            box.select_option(label=str(value))
+            box.select_option(str(value))
         else:
             box.fill(str(value))
-    where.get_by_role("button", name=form.button, exact=True).first.click()
+    where.get_by_role("button", name=words(form.button), exact=True).first.click()
+    if translated:
+        page.wait_for_load_state("networkidle")
+        return []
     try:
         main.get_by_text(form.sentence).first.wait_for()
     except TimeoutError:
@@ -127,6 +142,15 @@ def check_widths(page: Page, widths: tuple[int, ...] = WIDTHS) -> list[str]:
             lines.append(f"{wide} px at {width} px: {culprit}")
     page.set_viewport_size(before)
     return lines
+
+
+def check_texts(page: Page, of_rows: list[str]) -> tuple[list[str], list[str]]:
+    """Look at a page in the pseudo-locale: return what is cut off or sticks out, and what was not marked.
+
+    `of_rows` are the texts that rows of the database have: data is no text of ours.
+    """
+    found = page.evaluate(_TEXTS, of_rows)
+    return found["cut"], found["unmarked"]
 
 
 _SIDEWAYS = """() => {
