@@ -11,6 +11,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Min, OuterRef, Subquery
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -38,7 +40,8 @@ def _database() -> dict[str, Any]:
 def _migrations() -> dict[str, Any]:
     executor = MigrationExecutor(connection)
     if waiting := len(executor.migration_plan(executor.loader.graph.leaf_nodes())):
-        raise _Failed(f"{waiting} migrations are not applied. Run: manage.py migrate")
+        words = ngettext("%(count)d migration is not applied.", "%(count)d migrations are not applied.", waiting)
+        raise _Failed(f"{words % {'count': waiting}} {_('Run: manage.py migrate')}")
     return {}
 
 
@@ -51,7 +54,7 @@ def _broker() -> dict[str, Any]:
         ) as client:
             client.ping()
     except (redis.RedisError, OSError, ValueError):
-        raise _Failed("The broker does not answer. Messages still go out by run_campaigns.") from None
+        raise _Failed(_("The broker does not answer. Messages still go out by run_campaigns.")) from None
     return {}
 
 
@@ -60,9 +63,9 @@ def _alive(name: str, ages: Callable[[], dict[str, float]]) -> dict[str, Any]:
         return {"state": "not used"}
     age = ages().get(name)
     if age is None:
-        raise _Failed(f"No {name} has shown itself yet. Start one.")
+        raise _Failed(_("No %(process)s has shown itself yet. Start one.") % {"process": name})
     if age > _SILENT[name]:
-        raise _Failed(f"The last sign of a {name} is {age:.0f} s old.")
+        raise _Failed(_("The last sign of a %(process)s is %(age)d s old.") % {"process": name, "age": age})
     return {"age_seconds": round(age, 1)}
 
 
@@ -76,7 +79,9 @@ def _queue() -> dict[str, Any]:
     oldest = Site.objects.aggregate(action=Min(Subquery(action)), message=Min(message)).values()
     age = max(((now - moment).total_seconds() for moment in oldest if moment), default=0.0)
     if age > _STUCK:
-        raise _Failed(f"The oldest waiting work is {age:.0f} s old. Look whether run_campaigns or the workers run.")
+        raise _Failed(
+            _("The oldest waiting work is %(age)d s old. Look whether run_campaigns or the workers run.") % {"age": age}
+        )
     return {"age_seconds": round(age, 1)}
 
 
@@ -101,7 +106,7 @@ def results(signs: Iterable[Heartbeat] | None = None) -> dict[str, dict[str, Any
         except _Failed as failure:
             checks[name] = {"ok": False, "error": str(failure)}
         except (DatabaseError, InterfaceError):
-            checks[name] = {"ok": False, "error": "The database does not answer."}
+            checks[name] = {"ok": False, "error": _("The database does not answer.")}
     return checks
 
 

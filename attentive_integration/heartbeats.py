@@ -3,7 +3,8 @@
 One small task that beat orders every few seconds shows both: that beat publishes and that a worker runs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from django.utils import timezone
@@ -15,12 +16,23 @@ WORKER, BEAT, TICK = "worker", "beat", "tick"
 _OFTEN_ENOUGH = timedelta(seconds=5)
 
 
-def show_alive(name: str) -> None:
-    """Note that this kind of process is alive now; cheap enough to call in every task."""
-    now = timezone.now()
-    row, is_new = Heartbeat.objects.get_or_create(name=name, defaults={"beat_at": now})
-    if not is_new and row.beat_at < now - _OFTEN_ENOUGH:
-        Heartbeat.objects.filter(pk=row.pk).update(beat_at=now)
+def show_alive(name: str, *, ok: bool = True) -> None:
+    """Note that this kind of process is alive, and whether its work succeeds; cheap enough to call in every task."""
+    now, detail = timezone.now(), {"ok": ok}
+    row, is_new = Heartbeat.objects.get_or_create(name=name, defaults={"beat_at": now, "detail": detail})
+    if not is_new and (row.beat_at < now - _OFTEN_ENOUGH or row.detail != detail):
+        Heartbeat.objects.filter(pk=row.pk).update(beat_at=now, detail=detail)
+
+
+@contextmanager
+def shown(name: str) -> Iterator[None]:
+    """Note when a scheduled task ran and how it ended. Decorates the task's function."""
+    try:
+        yield
+    except Exception:
+        show_alive(name, ok=False)
+        raise
+    show_alive(name)
 
 
 def ages(rows: Iterable[Heartbeat] | None = None) -> dict[str, float]:

@@ -148,12 +148,6 @@ def number(value: int | float | None) -> str:
     return number_format(value, use_l10n=True, force_grouping=True)
 
 
-def event_words(event: str) -> str:
-    """Return an audit event such as "site.go_live" for reading: "Site: go live"."""
-    subject, _dot, what = event.partition(".")
-    return f"{subject.capitalize()}: {what.replace('_', ' ').replace('.', ' ')}" if what else subject.capitalize()
-
-
 def check_marks(checks: Sequence[tuple[str, str]]) -> SafeString:
     """Return a row of round marks, one for each (state, label); a label says which check it is and how it stands."""
     marks = []

@@ -5,6 +5,7 @@ import time
 from celery import shared_task
 from django.contrib.auth import get_user_model
 
+from attentive_integration.heartbeats import shown
 from attentive_integration.wake import wake
 from loyalty import imports, reconciliation, segments, subscriptions
 from loyalty.models import ImportJob, Segment, Site
@@ -23,6 +24,7 @@ _LONG = {"soft_time_limit": 1_700, "time_limit": 1_800}
 
 
 @shared_task(name="loyalty.tasks.subscribe_waiting")
+@shown("loyalty.tasks.subscribe_waiting")
 def subscribe_waiting() -> None:
     """Wake the queue of each site in which members wait to be asked."""
     for site_id in subscriptions.sites_with_waiting_members():
@@ -39,6 +41,7 @@ def subscribe_site(site_id: int) -> None:
 
 
 @shared_task(name="loyalty.tasks.reconcile_silent_sites")
+@shown("loyalty.tasks.reconcile_silent_sites")
 def reconcile_silent_sites() -> None:
     """Look for opt-outs that were not heard, at each live site whose webhooks are silent."""
     for site in reconciliation.silent_sites():
@@ -54,6 +57,7 @@ def reconcile_site(site_id: int) -> None:
 
 
 @shared_task(name="loyalty.tasks.resume_jobs")
+@shown("loyalty.tasks.resume_jobs")
 def resume_jobs() -> None:
     """Wake the imports that wait: whose wake-up was lost, whose worker died, or that came after another one."""
     for job_id, phase in imports.due_jobs().values_list("pk", "phase"):

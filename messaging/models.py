@@ -69,6 +69,8 @@ class Campaign(models.Model):
     objects = SiteScopedQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("campaign")
+        verbose_name_plural = _("campaigns")
         ordering: ClassVar = ["name", "pk"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["site", "name"], name="one_campaign_per_site_and_name")
@@ -159,6 +161,8 @@ class Message(models.Model):
     objects = SiteScopedQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("message")
+        verbose_name_plural = _("messages")
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["campaign", "action"], name="one_message_per_campaign_and_action"),
             models.CheckConstraint(
@@ -249,12 +253,14 @@ class WebhookEvent(models.Model):
     type = models.CharField(max_length=80, blank=True)
     event_at = models.DateTimeField(null=True, blank=True)
     received_at = models.DateTimeField(default=timezone.now)
-    state = models.CharField(max_length=8, choices=State.choices, default=State.RECEIVED)
+    state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.RECEIVED)
     error = models.TextField(blank=True)
 
     objects = SiteScopedQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("webhook event")
+        verbose_name_plural = _("webhook events")
         ordering: ClassVar = ["-received_at", "-pk"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["site", "digest"], name="webhook_once_per_site_and_bytes")

@@ -10,6 +10,7 @@ _SECONDS = 20.0
 
 
 @shared_task(name="messaging.tasks.send_due")
+@heartbeats.shown("messaging.tasks.send_due")
 def send_due() -> None:
     """Turn new actions into messages and send what is due."""
     tick.run_tick(seconds=_SECONDS)
@@ -26,10 +27,12 @@ def heartbeat() -> None:
     """Show that beat published and a worker ran: `readyz` looks at the age of both rows."""
     heartbeats.show_alive(heartbeats.BEAT)
     heartbeats.show_alive(heartbeats.WORKER)
+    heartbeats.show_alive("messaging.tasks.heartbeat")
 
 
 # A large file takes minutes; the job's own lease tells whether its worker lives.
 @shared_task(name="messaging.tasks.export_due", soft_time_limit=3_500, time_limit=3_600)
+@heartbeats.shown("messaging.tasks.export_due")
 def export_due() -> None:
     """Carry out the export jobs that wait, of segments, members and messages, and delete files whose time is over."""
     exports.run_due()

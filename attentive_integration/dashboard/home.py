@@ -1,6 +1,7 @@
 """Home: what needs a person now, then what became of the messages, what waits, and what runs."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,7 @@ from attentive_integration.dashboard.attention import address
 from attentive_integration.markup import BarChart, Series, ago, bar_chart, number, state_pill
 from attentive_integration.models import Heartbeat
 from loyalty import activation
-from loyalty.models import AuditEntry, Breaker, ImportJob, Site
+from loyalty.models import AccessToken, AuditEntry, Breaker, Consent, ImportJob, Site
 from loyalty.models.scope import known_user
 from loyalty.permissions import Right, can, chosen_site
 from messaging import reasons
@@ -63,7 +64,7 @@ def home(dashboard: Any, request: HttpRequest) -> TemplateResponse:
         "week": number(sum(found.last_week.values())),
         "reasons": top_reasons(found, query),
         "standings": _standings(sites, query),
-        "queues": queue_rows(waiting, query),
+        "queues": queue_rows(waiting, query, held_up=_cannot_ask(sites, breakers)),
         "running": [job for job in jobs if job.state in ("PENDING", "RUNNING")],
         "recent": AuditEntry.objects.filter(user=known_user(request.user)).select_related("site")[:6],
         "may_add": can(request.user, None, Right.ACTIVATE),
@@ -139,10 +140,23 @@ def _standings(sites: list[Site], query: dict[str, str]) -> list[dict[str, Any]]
     ]  # fmt: skip
 
 
+def _cannot_ask(sites: list[Site], breakers: list[Breaker]) -> list[str]:
+    """Return the clients whose members wait to be asked and cannot be: a refused app key, a draft, a pause."""
+    refused = {one.site_id for one in breakers if one.token_kind == AccessToken.Kind.ATTENTIVE_APP}
+    still = (Site.State.DRAFT, Site.State.PAUSED)
+    stuck = [site for site in sites if site.pk in refused or site.state in still or site.asking_paused_at]
+    waiting = Consent.objects.filter(site__in=stuck, channel=Consent.Channel.TEXT, state=Consent.State.TO_ASK)
+    found = set(Site.objects.filter(pk__in=waiting.values("site")).values_list("pk", flat=True)) if stuck else set()
+    return [site.client_name for site in stuck if site.pk in found]
+
+
 def queue_rows(
-    waiting: dict[str, Queue], query: dict[str, str], *, asking_paused: bool = False
+    waiting: dict[str, Queue], query: dict[str, str], *, held_up: Sequence[str] = (), asking_paused: bool = False
 ) -> list[dict[str, Any]]:
-    """Return what waits, in words, with its age and, for subscriptions, how long it will take."""
+    """Return what waits, in words, with its age and, for subscriptions, how long it will take.
+
+    `held_up` names the clients for which no time can be promised.
+    """
     words = {
         "actions": (_("Actions to match"), ""),
         "messages": (
@@ -161,6 +175,10 @@ def queue_rows(
         note: str = ago(queue.oldest, "")
         if name == "to_ask" and queue.count:
             note = _("paused") if asking_paused else duration(queue.count / settings.RATE_LIMITS["SUBSCRIBE"])
+            if held_up:
+                note = _("not while %(clients)s cannot be asked: its key is refused, or it is paused or a draft") % {
+                    "clients": ", ".join(held_up[:3])
+                }
         rows.append({"label": label, "count": queue.count, "note": note, "url": link})
     return rows
 

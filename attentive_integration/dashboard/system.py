@@ -13,8 +13,9 @@ from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from attentive_integration import health
 from attentive_integration.dashboard.home import queue_rows
@@ -36,6 +37,22 @@ _WORDS = {
     "queue": lambda: (_("Waiting work"), "clock"),
 }
 
+# What beat orders, by its name in the settings.
+_WORK = {
+    "send what is due": gettext_lazy("Send what is due"),
+    "ask waiting members": gettext_lazy("Ask waiting members"),
+    "go on with imports": gettext_lazy("Go on with imports"),
+    "carry out exports": gettext_lazy("Carry out exports"),
+    "look for unheard opt-outs": gettext_lazy("Look for unheard opt-outs"),
+    "heartbeat": gettext_lazy("Heartbeat"),
+}
+_CALLS = {
+    "SUBSCRIBE": gettext_lazy("subscribing"),
+    "UNSUBSCRIBE": gettext_lazy("unsubscribing"),
+    "ANNEX_CLOUD": gettext_lazy("calls to Annex Cloud"),
+    "DEFAULT": gettext_lazy("all other calls"),
+}
+
 
 def system(dashboard: Any, request: HttpRequest) -> HttpResponse:
     if not can(request.user, None, Right.SYSTEM):
@@ -48,6 +65,7 @@ def system(dashboard: Any, request: HttpRequest) -> HttpResponse:
         "title": _("System"),
         "checks": _checks(heartbeats),
         "queues": queue_rows(queues(scope, now), {}),
+        "schedule_headers": [_("Work"), _("When"), _("Last run"), _("Result"), _("Next"), _("Command or task")],
         "schedule": _schedule(heartbeats),
         "heartbeats": heartbeats,
         "limits": _limits(scope),
@@ -78,9 +96,9 @@ def _checks(heartbeats: list[Heartbeat]) -> list[dict[str, Any]]:
 
 
 def _schedule(heartbeats: list[Heartbeat]) -> list[list[Any]]:
-    """Return what beat orders, how often, and when its last sign was seen."""
-    rows = []
-    seen = {row.name: row.beat_at for row in heartbeats}
+    """Return what beat orders: how often, when it ran last and how that ended, when it runs next."""
+    rows: list[list[Any]] = []
+    signs = {row.name: row for row in heartbeats}
     for name, entry in settings.CELERY_BEAT_SCHEDULE.items():
         seconds = entry["schedule"]
         every = (
@@ -88,11 +106,20 @@ def _schedule(heartbeats: list[Heartbeat]) -> list[list[Any]]:
             if isinstance(seconds, int | float)
             else str(seconds)
         )
-        task = str(entry["task"])
-        last = seen.get(task) or (seen.get("beat") if "heartbeat" in task else None)
-        rows.append([name.capitalize(), every, ago(last), task])
-    rows.append([_("run_campaigns by cron"), _("as your cron says"), ago(seen.get(TICK)), "manage.py run_campaigns"])
+        sign = signs.get(str(entry["task"]))
+        upcoming = sign.beat_at + timedelta(seconds=seconds) if sign and isinstance(seconds, int | float) else None
+        task = format_html("<code>{}</code>", entry["task"])
+        rows.append([str(_WORK.get(name, name)), every, *_last_run(sign), ago(upcoming, _("when beat runs")), task])
+    tick = _("run_campaigns by cron"), _("as your cron says")
+    rows.append([*tick, *_last_run(signs.get(TICK)), "–", format_html("<code>{}</code>", "manage.py run_campaigns")])
     return rows
+
+
+def _last_run(sign: Heartbeat | None) -> list[Any]:
+    if sign is None:
+        return [_("never"), state_pill("TO_DO", _("Not run yet"))]
+    done = state_pill("DONE", _("Done")) if sign.detail.get("ok", True) else state_pill("FAILED", _("Failed"))
+    return [ago(sign.beat_at), done]
 
 
 def _limits(scope: Any) -> list[list[Any]]:
@@ -116,7 +143,7 @@ def _limits(scope: Any) -> list[list[Any]]:
         rows.append(
             [
                 token.site.client_name,
-                f"{token.get_kind_display()} · {endpoint.replace('_', ' ').lower()}",
+                f"{token.get_kind_display()} · {_CALLS.get(endpoint, endpoint.replace('_', ' ').lower())}",
                 most,
                 ago(limit.next_slot_at),
                 state,
@@ -130,7 +157,7 @@ def _facts() -> list[tuple[str, str]]:
         (_("Product"), settings.VERSION),
         (_("Django"), django.get_version()),
         (_("Python"), platform.python_version()),
-        (_("Database"), f"{connection.vendor} {'.'.join(map(str, _database_version()))}"),
+        (_("Database"), f"{connection.display_name} {'.'.join(map(str, _database_version()))}"),
         (_("Size of the database"), filesizeformat(_database_bytes())),
         (_("Attentive"), settings.ATTENTIVE_API_URL),
         (_("Annex Cloud"), settings.ANNEX_CLOUD_API_URL),

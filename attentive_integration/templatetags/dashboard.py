@@ -16,6 +16,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from attentive_integration import markup
+from attentive_integration.event_words import event_words
 
 register = template.Library()
 
@@ -26,7 +27,7 @@ register.simple_tag(markup.pill_for_state)
 register.simple_tag(markup.check_marks)
 register.filter(markup.ago)
 register.filter(markup.number)
-register.filter(markup.event_words)
+register.filter(event_words)
 
 
 @register.simple_tag(takes_context=True)

@@ -4,15 +4,21 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from attentive_integration.markup import ago, event_words
+from attentive_integration.event_words import event_words
+from attentive_integration.markup import ago
 from loyalty import audit
 from loyalty.admin.base import SiteScopedAdmin
-from loyalty.models import AuditEntry
+from loyalty.connection import Task, TaskState
+from loyalty.models import AccessToken, AuditEntry, Site
+
+# Codes that entries note, in words.
+_WORDS = {code: label for choices in (AccessToken.Kind, Task, TaskState, Site.State) for code, label in choices.choices}
 
 
 class EventFilter(admin.SimpleListFilter):
@@ -28,8 +34,7 @@ class EventFilter(admin.SimpleListFilter):
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(SiteScopedAdmin):
-    list_display = ("when", "who", "site", "event_shown", "target", "change")
-    list_display_links = None
+    list_display = ("event_shown", "who", "site_named", "target_shown", "change", "when")
     list_title = _("Audit")
     list_filter = (EventFilter,)
     list_select_related = ("site",)
@@ -58,6 +63,14 @@ class AuditEntryAdmin(SiteScopedAdmin):
     def who(self, entry: AuditEntry) -> str:
         return entry.actor or "–"
 
+    @admin.display(description=_("site"))
+    def site_named(self, entry: AuditEntry) -> str:
+        return entry.site.client_name if entry.site else "–"
+
+    @admin.display(description=_("target"))
+    def target_shown(self, entry: AuditEntry) -> str:
+        return str(_WORDS.get(entry.target, entry.target))
+
     @admin.display(description=_("event"), ordering="event")
     def event_shown(self, entry: AuditEntry) -> str:
         return event_words(entry.event)
@@ -68,6 +81,25 @@ class AuditEntryAdmin(SiteScopedAdmin):
             return _in_words(entry.new)[:300]
         return format_html("{} → {}", _in_words(entry.old)[:300], _in_words(entry.new)[:300])
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show one entry in full: the list cuts long ones."""
+        entry = self.get_row(request, object_id)
+        context = self.frame(
+            request, event_words(entry.event), entry=entry, target=self.target_shown(entry),
+            before=_pairs(entry.old), after=_pairs(entry.new),
+        )  # fmt: skip
+        return TemplateResponse(request, "admin/loyalty/audit_entry.html", context)
+
+
+def _pairs(value: Any) -> list[tuple[str, str]]:
+    """Return what an entry noted as pairs of a name and a text; a lone value has no name."""
+    if value is None:
+        return []
+    pairs = value.items() if isinstance(value, dict) else [("", value)]
+    return [(name, _in_words(one)) for name, one in pairs]
+
 
 def _in_words(value: Any) -> str:
     """Return what an entry noted for reading: pairs as "name: value", lists as their items."""
@@ -75,4 +107,4 @@ def _in_words(value: Any) -> str:
         return " · ".join(f"{name}: {_in_words(one)}" for name, one in value.items())
     if isinstance(value, list):
         return ", ".join(_in_words(one) for one in value)
-    return "–" if value is None else str(value)
+    return "–" if value is None else str(_WORDS.get(value, value))

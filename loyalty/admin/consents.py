@@ -52,7 +52,8 @@ def address_text(row: Consent, *, whole: bool) -> str:
 
 @admin.register(Consent)
 class ConsentAdmin(LogAdmin):
-    list_display = ("address_shown", "channel", "state_shown", "site_shown", "decided", "updated", "detail")
+    list_display = ("address_shown", "channel", "state_shown", "site_shown", "decided", "updated", "remark")
+    list_title = gettext_lazy("Consent")
     list_filter = (StateFilter, "channel")
     search_fields = ("address",)
     search_help_text = gettext_lazy("Phone in any spelling, or e-mail")
@@ -98,6 +99,10 @@ class ConsentAdmin(LogAdmin):
     @admin.display(description=gettext_lazy("updated"))
     def updated(self, row: Consent) -> SafeString:
         return ago(row.updated_at)
+
+    @admin.display(description=gettext_lazy("remark"))
+    def remark(self, row: Consent) -> str:
+        return row.detail
 
     # --- The ledger of one address --------------------------------------------------------------------------------
 

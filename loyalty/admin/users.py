@@ -41,6 +41,7 @@ class MembershipForm(_WithoutColons, forms.ModelForm):
     class Meta:
         model = SiteMembership
         fields = ("site", "role")
+        labels: ClassVar = {"site": gettext_lazy("Site")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -71,7 +72,7 @@ class SiteMembershipAdmin(SiteScopedAdmin):
     list_title = gettext_lazy("Roles")
     add_label = gettext_lazy("Give a role")
     fields = ("username", "site", "role")
-    list_display = ("user", "site", "role_shown")
+    list_display = ("person", "site_named", "role_shown")
     list_filter = ("role",)
     list_select_related = ("user", "site")
     search_fields = ("user__username", "user__email")
@@ -89,6 +90,14 @@ class SiteMembershipAdmin(SiteScopedAdmin):
     empty_icon = "user"
     empty_title = gettext_lazy("Nobody has a role yet")
     empty_text = gettext_lazy("Without a role on a site, the site does not exist for a person.")
+
+    @admin.display(description=gettext_lazy("user"), ordering="user__username")
+    def person(self, membership: SiteMembership) -> str:
+        return membership.user.get_username()
+
+    @admin.display(description=gettext_lazy("site"), ordering="site__client_name")
+    def site_named(self, membership: SiteMembership) -> str:
+        return str(membership.site)
 
     @admin.display(description=gettext_lazy("role"), ordering="role")
     def role_shown(self, membership: SiteMembership) -> SafeString:

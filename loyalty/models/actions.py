@@ -62,6 +62,8 @@ class LoyaltyAction(models.Model):
     objects = SiteScopedQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("loyalty action")
+        verbose_name_plural = _("loyalty actions")
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["site", "activity_id"], name="one_action_per_site_and_activity_id")
         ]

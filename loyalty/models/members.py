@@ -55,6 +55,8 @@ class Member(models.Model):
     objects = MemberQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("member")
+        verbose_name_plural = _("members")
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["site", "phone"], name="one_member_per_site_and_phone")
         ]
@@ -120,7 +122,8 @@ class Consent(models.Model):
     objects = SiteScopedQuerySet.as_manager()
 
     class Meta:
-        verbose_name_plural = _("consent")
+        verbose_name = _("address")
+        verbose_name_plural = _("addresses")
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["site", "channel", "address"], name="one_consent_per_site_channel_address")
         ]

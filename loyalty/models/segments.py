@@ -51,6 +51,8 @@ class Segment(models.Model):
     objects = SiteScopedQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("segment")
+        verbose_name_plural = _("segments")
         constraints: ClassVar = [models.UniqueConstraint(fields=["site", "name"], name="one_segment_per_site_and_name")]
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from attentive_integration.secrets import seal, unseal
 
@@ -111,11 +112,13 @@ class Site(models.Model):
     objects = SiteScopedQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("site")
+        verbose_name_plural = _("sites")
         ordering: ClassVar = ["client_name", "pk"]
         permissions: ClassVar = [
-            ("activate_site", "Can activate, pause and take sites live"),
-            ("view_pii", "Can see whole phones and e-mail addresses"),
-            ("import_subscribers", "Can import a list of subscribers exported from Attentive"),
+            ("activate_site", gettext_noop("Can activate, pause and take sites live")),
+            ("view_pii", gettext_noop("Can see whole phones and e-mail addresses")),
+            ("import_subscribers", gettext_noop("Can import a list of subscribers exported from Attentive")),
         ]
 
     def __str__(self) -> str:
@@ -138,6 +141,8 @@ class SiteMembership(models.Model):
     objects = SiteScopedQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("role")
+        verbose_name_plural = _("roles")
         constraints: ClassVar = [models.UniqueConstraint(fields=["user", "site"], name="one_role_per_user_and_site")]
 
     def __str__(self) -> str:
@@ -379,6 +384,7 @@ class AuditEntry(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-at", "-pk"]
+        verbose_name = _("audit entry")
         verbose_name_plural = _("audit entries")
         indexes: ClassVar = [
             # What the page filters by and searches for.

@@ -70,7 +70,7 @@ class MemberFilter(SimpleListFilter):
 
 @admin.register(LoyaltyAction)
 class LoyaltyActionAdmin(LogAdmin):
-    list_display = ("activity_id", "action_type", "member_shown", "outcome_shown", "site_shown", "occurred", "received")
+    list_display = ("activity_id", "type_shown", "member_shown", "outcome_shown", "site_shown", "occurred", "received")
     list_filter = (RecordedFilter, OutcomeFilter, MemberFilter)
     list_select_related = object_related = ("site", "member", "action_type")
     search_fields = ("activity_id",)
@@ -93,6 +93,10 @@ class LoyaltyActionAdmin(LogAdmin):
             return queryset.filter(member__phone=phone), False
         by_id = queryset.filter(activity_id=words)
         return by_id if by_id.exists() else queryset.filter(member__external_id=words), False
+
+    @admin.display(description=gettext_lazy("action"))
+    def type_shown(self, action: LoyaltyAction) -> str:
+        return str(action.action_type)
 
     @admin.display(description=gettext_lazy("member"))
     def member_shown(self, action: LoyaltyAction) -> SafeString:

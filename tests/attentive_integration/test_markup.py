@@ -56,7 +56,3 @@ def test_bars_stack_to_their_values_and_stay_in_the_picture() -> None:
     assert [rule["text"] for rule in chart.rules] == ["0", "10", "20", "30", "40"]
     assert chart.table[1] == ("Tue", [0, 0])
     assert bar_chart("Nothing", [], [Series("good", "Good")]).bars == []
-
-
-def test_audit_events_are_put_in_words() -> None:
-    assert markup.event_words("site.go_live") == "Site: go live"

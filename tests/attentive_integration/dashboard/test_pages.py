@@ -14,11 +14,13 @@ from django.utils import timezone
 from attentive_integration import rate_limit
 from attentive_integration.models import Heartbeat
 from loyalty import audit, consent, tokens
+from loyalty import tasks as loyalty_tasks
 from loyalty.admin.base import SiteScopedAdmin
 from loyalty.models import AccessToken, Breaker, ImportJob, SendingStop, Site, SiteMembership
 from tests.factories import (
     make_action,
     make_campaign,
+    make_consent,
     make_member,
     make_message,
     make_sign_up_source,
@@ -96,8 +98,21 @@ def test_pages_load_no_script_that_they_do_not_use(root: Client) -> None:
 
 def test_the_audit_trail_reads_in_words(root: Client) -> None:
     audit.record("import.complete", site=make_site(), actor="demo", old=None, new={"read": 6, "rejected": ["a", "b"]})
+    audit.record("site.go_live", site=make_site(), actor="ada", target="*", old="TEST", new="LIVE")
+    audit.record("coffee.made_strong", actor="ada", target="*")
     text = text_of(root.get("/admin/loyalty/auditentry/"))
     assert "Import: complete" in text and "read: 6 · rejected: a, b" in text
+    assert "Site: went live" in text and "Test mode → Live" in text and "Coffee: made strong" in text
+
+
+def test_an_audit_entry_has_a_page_that_its_row_leads_to(root: Client) -> None:
+    note = "They asked us to wait. " * 20
+    entry = audit.record("sending.stopped", site=make_site(), actor="ada", target="*", new={"note": note})
+    page = f"/admin/loyalty/auditentry/{entry.pk}/change/"
+    html = root.get("/admin/loyalty/auditentry/").content.decode()
+    assert f'href="{page}"' in html and note.strip() not in html
+    assert note.strip() in text_of(root.get(page))
+    assert browser(make_user(make_site(), role=Role.ADMIN)).get(page).status_code == 404
 
 
 def test_other_tenants_are_not_in_the_switcher_and_cannot_be_chosen() -> None:
@@ -162,6 +177,30 @@ def test_home_says_first_what_needs_a_person(root: Client, settings: Any) -> Non
     ):  # fmt: skip
         assert words in text
     assert text.index("is held") < text.index("3 rows were rejected")
+
+
+def test_home_promises_no_time_for_who_cannot_be_asked(root: Client) -> None:
+    for site in (make_site(client_name="Harbor Goods"), make_site(client_name="Maple")):
+        make_consent(make_member(site), state="TO_ASK")
+    assert "ready in a minute or so" in text_of(root.get("/admin/"))
+    refused = Site.objects.get(client_name="Maple")
+    Breaker.objects.create(site=refused, token_kind="ATTENTIVE_APP", opened_at=timezone.now(), sentence="Refused.")
+    text = text_of(root.get("/admin/"))
+    assert "not while Maple cannot be asked" in text and "ready in" not in text
+
+
+def test_system_tells_when_scheduled_work_ran_and_how_it_ended(root: Client, monkeypatch: Any) -> None:
+    def row(name: str) -> str:
+        text = text_of(root.get("/admin/system/"))
+        return text[text.index(name) :][:160]
+
+    assert "never Not run yet" in row("Ask waiting members")
+    loyalty_tasks.subscribe_waiting()
+    assert "now Done" in row("Ask waiting members") and "seconds from now" in row("Ask waiting members")
+    monkeypatch.setattr("loyalty.subscriptions.sites_with_waiting_members", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        loyalty_tasks.subscribe_waiting()
+    assert "Failed" in row("Ask waiting members") and "Not run yet" in row("Go on with imports")
 
 
 def test_home_counts_only_the_users_sites() -> None:
@@ -316,7 +355,7 @@ def test_system_shows_the_pace_of_the_tokens_of_the_users_sites_only() -> None:
         make_token(site, AccessToken.Kind.ATTENTIVE_LEGACY, f"legacy-{site.site_id}")
         rate_limit.reserve(*tokens.pace(f"legacy-{site.site_id}"), 1)
     text = text_of(browser(make_user(ours, role=Role.DEVELOPER)).get("/admin/system/"))
-    assert "Attentive legacy token · default" in text
+    assert "Attentive legacy token · all other calls" in text
     assert "Bluebird" not in text
 
 

@@ -1,0 +1,81 @@
+"""What the audit trail's events are called, for reading."""
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
+WORDS = {
+    "site.created": gettext_noop("Site: created"),
+    "site.settings": gettext_noop("Site: settings changed"),
+    "site.check": gettext_noop("Site: checked"),
+    "site.exported": gettext_noop("Site: set-up exported"),
+    "site.test_mode": gettext_noop("Site: test mode"),
+    "site.go_live": gettext_noop("Site: went live"),
+    "site.pause": gettext_noop("Site: paused"),
+    "site.resume": gettext_noop("Site: resumed"),
+    "site.deactivate": gettext_noop("Site: back to draft"),
+    "site.account_kept": gettext_noop("Site: account confirmed"),
+    "site.sign_up_source": gettext_noop("Site: sign-up source set"),
+    "site.guest_phones": gettext_noop("Site: guest phones changed"),
+    "site.guest_subscribed": gettext_noop("Site: guest phone subscribed"),
+    "site.test_text": gettext_noop("Site: test text sent"),
+    "site.test_text_confirmed": gettext_noop("Site: test text confirmed"),
+    "site.legacy_token_requested": gettext_noop("Site: legacy token requested"),
+    "token.set": gettext_noop("Token: set"),
+    "token.replaced": gettext_noop("Token: replaced"),
+    "token.tested": gettext_noop("Token: tested"),
+    "token.promoted": gettext_noop("Token: promoted"),
+    "token.rolled_back": gettext_noop("Token: rolled back"),
+    "token.revoked": gettext_noop("Token: revoked"),
+    "keys.rotated": gettext_noop("Encryption keys: rotated"),
+    "member.queued": gettext_noop("Member: to be asked"),
+    "member.unsubscribed": gettext_noop("Member: unsubscribed"),
+    "member.blocked": gettext_noop("Member: blocked"),
+    "member.unblocked": gettext_noop("Member: unblocked"),
+    "member.erased": gettext_noop("Member: erased"),
+    "members.queued": gettext_noop("Members: to be asked"),
+    "members.downloaded": gettext_noop("Members: downloaded"),
+    "import.started": gettext_noop("Import: file uploaded"),
+    "import.asked": gettext_noop("Import: ordered"),
+    "import.complete": gettext_noop("Import: complete"),
+    "import.failed": gettext_noop("Import: failed"),
+    "import.cancelled": gettext_noop("Import: cancelled"),
+    "import.cancel_asked": gettext_noop("Import: to be cancelled"),
+    "import.discarded": gettext_noop("Import: discarded"),
+    "import.downloaded": gettext_noop("Import: rows downloaded"),
+    "import.undo_asked": gettext_noop("Import: to be undone"),
+    "export.started": gettext_noop("Export: started"),
+    "export.cancelled": gettext_noop("Export: cancelled"),
+    "export.deleted": gettext_noop("Export: deleted"),
+    "segment.created": gettext_noop("Segment: created"),
+    "segment.changed": gettext_noop("Segment: changed"),
+    "segment.deleted": gettext_noop("Segment: deleted"),
+    "segment.frozen": gettext_noop("Segment: frozen"),
+    "segment.pushed": gettext_noop("Segment: pushed"),
+    "segment.push_failed": gettext_noop("Segment: push failed"),
+    "campaign.created": gettext_noop("Campaign: created"),
+    "campaign.settings_changed": gettext_noop("Campaign: settings changed"),
+    "campaign.content_changed": gettext_noop("Campaign: text changed"),
+    "campaign.submitted": gettext_noop("Campaign: sent to review"),
+    "campaign.sent_back": gettext_noop("Campaign: back to draft"),
+    "campaign.live": gettext_noop("Campaign: went live"),
+    "campaign.paused": gettext_noop("Campaign: paused"),
+    "campaign.resumed": gettext_noop("Campaign: resumed"),
+    "campaign.canary_ended": gettext_noop("Campaign: first recipients passed"),
+    "campaign.canary_stopped": gettext_noop("Campaign: stopped after the first recipients"),
+    "campaign.test_text": gettext_noop("Campaign: test text sent"),
+    "sending.stopped": gettext_noop("Sending: stopped"),
+    "sending.resumed": gettext_noop("Sending: resumed"),
+    "sending.held_expired": gettext_noop("Sending: held texts expired"),
+    "role.given": gettext_noop("Role: given"),
+    "role.taken": gettext_noop("Role: taken away"),
+    "user.added": gettext_noop("User: added"),
+    "user.changed": gettext_noop("User: changed"),
+}
+
+
+def event_words(event: str) -> str:
+    """Return an audit event such as "site.go_live" for reading; one without words of its own is spelled out."""
+    if event in WORDS:
+        return _(WORDS[event])
+    subject, _dot, what = event.partition(".")
+    return f"{subject.capitalize()}: {what.replace('_', ' ').replace('.', ' ')}" if what else subject.capitalize()
