@@ -46,6 +46,8 @@ _WORK = {
     "look for unheard opt-outs": gettext_lazy("Look for unheard opt-outs"),
     "heartbeat": gettext_lazy("Heartbeat"),
 }
+# A kind of work with the task or command beneath.
+_NAMED = "{}<br><code>{}</code>"
 _CALLS = {
     "SUBSCRIBE": gettext_lazy("subscribing"),
     "UNSUBSCRIBE": gettext_lazy("unsubscribing"),
@@ -65,7 +67,7 @@ def system(dashboard: Any, request: HttpRequest) -> HttpResponse:
         "title": _("System"),
         "checks": _checks(heartbeats),
         "queues": queue_rows(queues(scope, now), {}),
-        "schedule_headers": [_("Work"), _("When"), _("Last run"), _("Result"), _("Next"), _("Command or task")],
+        "schedule_headers": [_("Work"), _("When"), _("Last run"), _("Result"), _("Next")],
         "schedule": _schedule(heartbeats),
         "heartbeats": heartbeats,
         "limits": _limits(scope),
@@ -108,10 +110,10 @@ def _schedule(heartbeats: list[Heartbeat]) -> list[list[Any]]:
         )
         sign = signs.get(str(entry["task"]))
         upcoming = sign.beat_at + timedelta(seconds=seconds) if sign and isinstance(seconds, int | float) else None
-        task = format_html("<code>{}</code>", entry["task"])
-        rows.append([str(_WORK.get(name, name)), every, *_last_run(sign), ago(upcoming, _("when beat runs")), task])
-    tick = _("run_campaigns by cron"), _("as your cron says")
-    rows.append([*tick, *_last_run(signs.get(TICK)), "–", format_html("<code>{}</code>", "manage.py run_campaigns")])
+        work = format_html(_NAMED, _WORK.get(name, name), entry["task"])
+        rows.append([work, every, *_last_run(sign), ago(upcoming, _("when beat runs"))])
+    work = format_html(_NAMED, _("Send what is due, by cron"), "manage.py run_campaigns")
+    rows.append([work, _("as your cron says"), *_last_run(signs.get(TICK)), "–"])
     return rows
 
 

@@ -29,7 +29,8 @@ LIST_SCRIPTS = forms.Media(js=["admin/js/actions.js"])
 class SiteChangeList(ChangeList):
     """A change list for which `site` in the query is the chosen site, not a filter on a column.
 
-    Marks each row of a site with `sees_pii`: whether the reader may see its phones and addresses whole.
+    Marks each row of a site with `sees_pii`, whether the reader may see its phones and addresses whole, and with
+    `names_site`, whether the list has rows of several sites.
     """
 
     def get_results(self, request: HttpRequest) -> None:
@@ -38,6 +39,7 @@ class SiteChangeList(ChangeList):
         for row in rows:
             if hasattr(row, "site_id"):
                 row.sees_pii = can(request.user, row.site_id, Right.PII)
+                row.names_site = chosen_site(request) is None
         self.result_list = rows
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -215,7 +215,8 @@ class MessageAdmin(LogAdmin):
     @admin.display(description=gettext_lazy("text"))
     def text_shown(self, message: Any) -> SafeString:
         text_start = Truncator(message.body).chars(80) or "–"
-        return with_line(text_start, f"{message.campaign.name} · {message.site.client_name}")
+        names = [message.campaign.name, *([message.site.client_name] if message.names_site else [])]
+        return with_line(text_start, " · ".join(names))
 
     @admin.display(description=gettext_lazy("state"))
     def state_shown(self, message: Message) -> SafeString:

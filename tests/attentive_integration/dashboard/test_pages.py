@@ -192,7 +192,7 @@ def test_home_promises_no_time_for_who_cannot_be_asked(root: Client) -> None:
 def test_system_tells_when_scheduled_work_ran_and_how_it_ended(root: Client, monkeypatch: Any) -> None:
     def row(name: str) -> str:
         text = text_of(root.get("/admin/system/"))
-        return text[text.index(name) :][:160]
+        return text[text.index(name) :][:220]
 
     assert "never Not run yet" in row("Ask waiting members")
     loyalty_tasks.subscribe_waiting()
