@@ -18,7 +18,7 @@ from django.utils import timezone
 from attentive_integration import phones
 from attentive_integration.crash import crash_point
 from attentive_integration.secrets import seal, unseal
-from loyalty.models import Consent, ConsentEvent, Site
+from loyalty.models import Consent, ConsentEvent, Member, Site
 from loyalty.models.members import ERASED_MARK
 from loyalty.models.scope import Someone, known_user
 
@@ -352,6 +352,18 @@ def count_raisable(site: Site, phones: Sequence[str]) -> int:
     raisable = (State.UNKNOWN, State.TO_ASK, State.REQUESTED)
     stay = Consent.objects.filter(site=site, channel=Channel.TEXT, address__in=phones).exclude(state__in=raisable)
     return len(set(phones).difference(stay.values_list("address", flat=True), hidden_addresses(site, phones)))
+
+
+def count_subscribed(members: Sequence[Member]) -> int:
+    """Return how many of the members may be texted already; a query for each thousand."""
+    texts = Consent.objects.filter(channel=Channel.TEXT, state=State.SUBSCRIBED)
+    pairs = {(member.site_id, member.phone) for member in members}
+    found = 0
+    for start in range(0, len(members), 1_000):
+        some = members[start : start + 1_000]
+        rows = texts.filter(site__in={one.site_id for one in some}, address__in=[one.phone for one in some])
+        found += sum(pair in pairs for pair in rows.values_list("site", "address"))
+    return found
 
 
 @transaction.atomic

@@ -44,6 +44,15 @@ def send_again(messages: Iterable[Message], *, by: Someone) -> int:
 
 
 @transaction.atomic
+def try_now(messages: Iterable[Message], *, by: Someone) -> int:
+    """Let messages that Attentive did not take go at once instead of after their pause; return how many.
+
+    Nobody got them, so this cannot double a text; consent, caps and quiet hours are read again before they leave.
+    """
+    return _decide(messages, (State.QUEUED,), by, "message.tried_now", state=State.QUEUED, due_at=timezone.now())
+
+
+@transaction.atomic
 def cancel(messages: Iterable[Message], *, by: Someone) -> int:
     """Cancel messages that wait; return how many. One whose call has begun cannot be called back."""
     return _decide(messages, _WAITING, by, "message.cancelled", state=State.CANCELLED, reason=Code.CANCELLED)

@@ -9,9 +9,10 @@ from django.db.models import Case, Count, FloatField, IntegerField, OuterRef, Qu
 from django.utils import timezone
 
 from attentive_integration.markup import Inexact
-from loyalty.capped_counts import COUNT_CAP, CountOf, Sample, at_least, ends_of, values_of
+from loyalty.capped_counts import COUNT_CAP, CountOf, Sample, at_least, ends_of, estimated_counts, values_of
 from loyalty.models import Breaker, Consent, ImportJob, LoyaltyAction, Site
 from messaging.models import Message, WebhookEvent
+from messaging.reasons import Code
 
 State = Message.State
 
@@ -136,6 +137,12 @@ def queues(sites: QuerySet[Site], now: datetime | None = None) -> dict[str, Queu
         hits = counts["to_ask"].filter(pk__in=sample.pks).count()
         waiting["to_ask"] = Queue("to_ask", max(sample.estimate(hits), waiting["to_ask"].count), None)
     return waiting
+
+
+def waiting_for_token(sites: QuerySet[Site]) -> dict[int, int]:
+    """Return, for each of the sites that has any, how many texts are held because a token is missing."""
+    held = Message.objects.filter(state=State.HELD, reason=Code.TOKEN_MISSING)
+    return estimated_counts(held, sites)
 
 
 def badges(sites: QuerySet[Site]) -> dict[str, int]:

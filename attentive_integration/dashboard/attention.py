@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -48,10 +49,14 @@ def items(
     imports: list[ImportJob],
     waiting: dict[str, Queue],
     heartbeats: dict[str, Heartbeat],
+    without_token: dict[int, int],
     now: datetime,
     site_query: dict[str, str],
 ) -> list[Item]:
-    """Return what needs a person, from rows that the page has read already."""
+    """Return what needs a person, from rows that the page has read already.
+
+    `without_token` has for each site how many texts wait for a token that nobody has entered.
+    """
     found: list[Item] = [*_processes(heartbeats, waiting, now)]
     for breaker in breakers:
         found.append(
@@ -62,6 +67,9 @@ def items(
                 breaker.sentence, address("loyalty_site_activate", breaker.site_id), _("Mend it"),
             )
         )  # fmt: skip
+    for site in sites:
+        if count := without_token.get(site.pk):
+            found.append(_token_missing(site, count))
     held = {breaker.site_id for breaker in breakers}
     for site in sites:
         found += _of_site(site, now, is_held=site.pk in held)
@@ -120,6 +128,28 @@ def _of_site(site: Site, now: datetime, *, is_held: bool) -> list[Item]:
             Item("warn", "clock", title, _("Remind Attentive's legacy team."), activate, _("Draft a reminder"))
         )
     return found
+
+
+def _token_missing(site: Site, count: int) -> Item:
+    title = ngettext(
+        "%(count)s text waits for the legacy token of %(client)s",
+        "%(count)s texts wait for the legacy token of %(client)s",
+        count,
+    ) % {"count": number(count), "client": site.client_name}  # fmt: skip
+    expiry = _("They are held until they expire, mostly for 72 hours, and are then skipped.")
+    if site.legacy_token_requested_at is None:
+        return Item(
+            "bad", "lock", title, _("It was not asked for yet.") + " " + expiry,
+            address("loyalty_site_activate", site.pk) + "#attentive-legacy", _("Draft the e-mail"),
+        )  # fmt: skip
+    asked = _("Asked for on %(day)s by %(user)s.") % {
+        "day": date_format(timezone.localtime(site.legacy_token_requested_at), "DATE_FORMAT"),
+        "user": site.legacy_token_requested_by or "–",
+    }
+    return Item(
+        "bad", "lock", title, f"{asked} {expiry}",
+        address("loyalty_site_activate", site.pk) + "#attentive-legacy", _("Draft a reminder"),
+    )  # fmt: skip
 
 
 def _messages(waiting: dict[str, Queue], site_query: dict[str, str]) -> list[Item]:

@@ -23,7 +23,7 @@ from loyalty.models import AccessToken, AuditEntry, Breaker, Consent, ImportJob,
 from loyalty.models.scope import known_user
 from loyalty.permissions import Right, can, chosen_site
 from messaging import reasons
-from messaging.overview import GROUPS, Outcomes, Queue, outcomes, queues
+from messaging.overview import GROUPS, Outcomes, Queue, outcomes, queues, waiting_for_token
 
 # What staff call the groups of states, their tone and their icon.
 WORDS: dict[str, tuple[Any, str, str]] = {
@@ -45,7 +45,7 @@ def home(dashboard: Any, request: HttpRequest) -> TemplateResponse:
     scope = Site.objects.visible_to(request.user)
     if site is not None:
         scope = scope.filter(pk=site.pk)
-    sites = list(scope[:_SITES])
+    sites = list(scope.select_related("legacy_token_requested_by")[:_SITES])
     query = {"site": site.site_id} if site else {}
     found = outcomes(scope.order_by(), now)
     waiting = queues(scope.order_by(), now)
@@ -57,7 +57,14 @@ def home(dashboard: Any, request: HttpRequest) -> TemplateResponse:
         "is_home": True,
         "sites": sites,
         "attention": attention.items(
-            sites, breakers, [job for job in jobs if _is_trouble(job)], waiting, _heartbeats(), now, query
+            sites,
+            breakers,
+            [job for job in jobs if _is_trouble(job)],
+            waiting,
+            _heartbeats(),
+            waiting_for_token(scope.order_by()),
+            now,
+            query,
         ),
         "stats": _stats(found, query),
         "chart": outcome_chart(found),

@@ -7,6 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from attentive_integration.phones import grouped, masked
 from loyalty import activation, connection, guest_tests, tokens
@@ -99,7 +100,8 @@ def _carry_out(request: HttpRequest, site: Site) -> str:
                 return Task.ATTENTIVE_LEGACY
             case "guests":
                 phones = activation.enter_guest_phones(site, data.get("phones", ""), by=user)
-                messages.success(request, _("%(count)d guest phones are kept.") % {"count": len(phones)})
+                kept = ngettext("%(count)d guest phone is kept.", "%(count)d guest phones are kept.", len(phones))
+                messages.success(request, kept % {"count": len(phones)})
                 return Task.GUESTS
             case "subscribe":
                 messages.success(request, guest_tests.subscribe_guest(site, _phone(request, site), by=user))

@@ -57,15 +57,15 @@ class SiteChangeList(ChangeList):
 class ObjectAction:
     """A button on an object's page. It changes something, so it is a POST; `confirm` is asked on a page before it.
 
-    `run` names a method of the admin, `(request, row) -> sentence | HttpResponse | None`. `when` hides the button.
-    `tone` is "", "primary" or "danger".
+    `run` names a method of the admin, `(request, row) -> sentence | HttpResponse | None`. `when` hides the button. A
+    `confirm` whose words depend on the row is a function of it. `tone` is "", "primary" or "danger".
     """
 
     name: str
     label: str | Promise
     right: Right
     run: str
-    confirm: str | Promise = ""
+    confirm: str | Promise | Callable[[Any], str] = ""
     icon: str = ""
     tone: str = ""
     when: Callable[[Any], bool] = lambda row: True
@@ -296,8 +296,9 @@ class SiteScopedAdmin(admin.ModelAdmin):
         if not self.allows(request, one.right, row):
             raise PermissionDenied
         if request.method != "POST":
+            question = one.confirm(row) if callable(one.confirm) else one.confirm
             context = self.frame(
-                request, str(one.label), row, action=one, question=one.confirm, back_url=self.object_url(row)
+                request, str(one.label), row, action=one, question=question, back_url=self.object_url(row)
             )
             return TemplateResponse(request, "admin/confirm_action.html", context)
         if not one.when(row):

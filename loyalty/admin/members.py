@@ -343,6 +343,14 @@ class MemberAdmin(SiteScopedAdmin):
             "unless they are subscribed already. Whoever opted out, or was asked before, is left out. Do so only with "
             "their consent."
         )
+        subscribed = 0 if request.POST.get("confirmed") else consent.count_subscribed(rows)
+        if subscribed:
+            words = ngettext(
+                "%(n)s of %(all)s is subscribed already and left out, because Attentive would text them again.",
+                "%(n)s of %(all)s are subscribed already and left out, because Attentive would text them again.",
+                subscribed,
+            )
+            question += " " + words % {"n": number(subscribed), "all": number(len(rows))}
         if page := self._confirmed(request, "queue_selected", label, question, len(rows)):
             return page
         queued = 0

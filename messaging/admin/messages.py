@@ -39,9 +39,22 @@ MOST_AT_ONCE = 500
 _CAMPAIGNS_LISTED = 60
 _WAITING = (State.QUEUED, State.HELD)
 _RESENDABLE = (State.UNKNOWN, State.REFUSED)
-_TWICE = gettext_lazy(
-    "It is not known whether this text went out, so the person may get it twice. Send it again all the same?"
-)
+# Why a queued text that Attentive did not take waits for its next try.
+_PAUSED_TRIES = (reasons.Code.RETRYING, reasons.Code.RATE_LIMITED)
+
+
+def _ask_to_repeat(message: Message) -> str:
+    """Return what is asked before a text is sent again: the risk or the condition, and what it costs."""
+    count = text.parts(message.body, message.site.sms_prefix).count
+    cost = ngettext("It costs %(n)s SMS part.", "It costs %(n)s SMS parts.", count) % {"n": count}
+    if message.state == State.UNKNOWN:
+        why = _("It is not known whether this text went out, so the person may get it twice.")
+    else:
+        why = _(
+            "Attentive refused this text. Have its cause mended first. Consent, caps and quiet hours are checked again "
+            "before it leaves."
+        )
+    return f"{why} {cost} {_('Send it again?')}"
 
 
 def reason_title(code: str) -> str:
@@ -120,15 +133,17 @@ class MessageAdmin(LogAdmin):
         ),
         ObjectAction(
             "send-again", gettext_lazy("Send again"), Right.RESEND, run="send_again", icon="send", tone="danger",
-            confirm=_TWICE, when=lambda message: message.state == State.UNKNOWN,
+            confirm=_ask_to_repeat, when=lambda message: message.state == State.UNKNOWN,
         ),
         ObjectAction(
             "resend", gettext_lazy("Send again"), Right.RESEND, run="send_again", icon="send",
-            confirm=gettext_lazy(
-                "Attentive refused this text. Have its cause mended first. Consent, caps and quiet hours are checked "
-                "again before it leaves. Send it again?"
+            confirm=_ask_to_repeat, when=lambda message: message.state == State.REFUSED,
+        ),
+        ObjectAction(
+            "try-now", gettext_lazy("Try now"), Right.RESEND, run="try_now", icon="refresh",
+            when=lambda message: (
+                message.state == State.QUEUED and message.reason in _PAUSED_TRIES and message.due_at > timezone.now()
             ),
-            when=lambda message: message.state == State.REFUSED,
         ),
         ObjectAction(
             "cancel", gettext_lazy("Cancel"), Right.RESEND, run="cancel", icon="stop",
@@ -253,6 +268,11 @@ class MessageAdmin(LogAdmin):
         decisions.send_again([message], by=request.user)
         wake("messaging.tasks.send_due")
         return _("The text waits for a further attempt. Consent, caps and quiet hours are checked before it leaves.")
+
+    def try_now(self, request: HttpRequest, message: Message) -> str:
+        decisions.try_now([message], by=request.user)
+        wake("messaging.tasks.send_due")
+        return _("The text is tried as soon as a worker, or run_campaigns, comes to it.")
 
     def cancel(self, request: HttpRequest, message: Message) -> str:
         if not decisions.cancel([message], by=request.user):

@@ -189,6 +189,19 @@ def test_home_promises_no_time_for_who_cannot_be_asked(root: Client) -> None:
     assert "not while Maple cannot be asked" in text and "ready in" not in text
 
 
+def test_home_names_the_client_whose_texts_wait_for_a_legacy_token(root: Client) -> None:
+    site, other = make_site(client_name="Harbor Goods"), make_site(client_name="Maple")
+    make_message(make_member(site), state="HELD", reason="TOKEN_MISSING")
+    make_message(make_member(other), state="HELD", reason="SITE_PAUSED")
+    text = text_of(root.get("/admin/"))
+    assert "1 text waits for the legacy token of Harbor Goods It was not asked for yet." in text
+    assert "token of Maple" not in text
+    asker = make_user(site)
+    site.legacy_token_requested_at, site.legacy_token_requested_by = timezone.now(), asker
+    site.save()
+    assert f"by {asker.username}." in text_of(root.get("/admin/"))
+
+
 def test_system_tells_when_scheduled_work_ran_and_how_it_ended(root: Client, monkeypatch: Any) -> None:
     def row(name: str) -> str:
         text = text_of(root.get("/admin/system/"))

@@ -10,7 +10,16 @@ from django.utils import timezone
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent, imports
 from loyalty.models import AccessToken, AuditEntry, Consent, ConsentEvent, ImportJob, Member, Site, SiteMembership
-from tests.factories import make_action, make_campaign, make_member, make_message, make_site, make_token, make_user
+from tests.factories import (
+    make_action,
+    make_campaign,
+    make_consent,
+    make_member,
+    make_message,
+    make_site,
+    make_token,
+    make_user,
+)
 
 from .pages import MOST_QUERIES, browser, queries_of, text_of
 
@@ -122,11 +131,14 @@ def chosen(action: str, *members: Member, **more: str) -> dict[str, Any]:
 
 
 def test_asking_selected_members_needs_a_confirmation(site: Site) -> None:
-    fresh, gone = make_member(site), make_member(site)
+    fresh, gone, there = (make_member(site) for _ in range(3))
     consent.opt_out(site, gone.phone)
+    make_consent(there)
+    make_consent(make_member(make_site(), phone=fresh.phone))
     client = browser(make_user(site))
-    asked = client.post(LIST, chosen("queue_selected", fresh, gone))
-    assert asked.status_code == 200 and "2 members are selected" in text_of(asked)
+    asked = client.post(LIST, chosen("queue_selected", fresh, gone, there))
+    assert asked.status_code == 200 and "3 members are selected" in text_of(asked)
+    assert "1 of 3 is subscribed already and left out" in text_of(asked)
     assert consent.state_of(site, fresh.phone) == State.UNKNOWN
     done = client.post(LIST, chosen("queue_selected", fresh, gone, confirmed="1"), follow=True)
     assert "1 member joined the subscribe queue. 1 was left out" in text_of(done)

@@ -1,5 +1,6 @@
 """The pages of sites: who sees and does what, tenants apart, no secret in any page, the way from nothing to live."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from attentive_integration.annex_cloud import encode_access_token
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import tokens
 from loyalty.models import AccessToken, AuditEntry, Site, SiteMembership
-from tests.factories import make_site, make_token, make_user
+from tests.factories import make_consent, make_member, make_site, make_token, make_user
 from tests.loyalty.admin.pages import MOST_QUERIES, browser, queries_of, text_of
 
 pytestmark = pytest.mark.django_db
@@ -132,6 +133,27 @@ def test_the_list_says_how_each_site_stands(root: Client) -> None:
     failing = text_of(root.get(LIST, {"state": "FAILING"}))
     assert "Broken" in failing and "Good" not in failing
     assert "Nothing found" in text_of(root.get(LIST, {"q": "nobody"}))
+
+
+def test_the_list_counts_the_members_and_who_is_subscribed_of_each_site(root: Client) -> None:
+    ours, theirs = make_site(client_name="Ours"), make_site(client_name="Theirs")
+    make_consent(make_member(ours))
+    make_member(ours)
+    for _ in range(3):
+        make_consent(make_member(theirs))
+    rows = re.findall(r"(Ours|Theirs) \d+ Live .*?(\d+) (\d+) never", text_of(root.get(LIST)))
+    assert rows == [("Ours", "2", "1"), ("Theirs", "3", "3")]
+
+
+def test_selected_sites_are_tested_at_once_by_those_who_may(root: Client, sandbox: SandboxProcess) -> None:
+    good, bad = with_secrets(client_name="Good"), with_secrets(client_name="Bad")
+    data = {"action": "test_selected", "_selected_action": [str(good.pk), str(bad.pk)], "index": "0"}
+    text = text_of(root.post(LIST, data, follow=True))
+    assert "Good, Attentive app key: " in text and "Bad, Attentive app key: " in text
+    good.refresh_from_db()
+    assert good.last_check_at is not None
+    supporter = browser(make_user(bad, role=Role.SUPPORT))
+    assert "test_selected" not in supporter.get(LIST).content.decode()
 
 
 def test_an_empty_list_says_what_to_do(root: Client) -> None:

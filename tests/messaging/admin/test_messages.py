@@ -109,6 +109,7 @@ def test_the_page_says_cause_and_remedy_and_offers_what_the_state_allows(site: S
     assert "Not known whether this text went out" in unknown
     assert "/do/treat-as-sent/" in unknown and "/do/send-again/" in unknown and "/do/cancel/" not in unknown
     assert "/do/resend/" in html_of(State.REFUSED, "REFUSED")
+    assert "/do/try-now/" not in html_of(State.QUEUED, "FREQUENCY_CAP") + html_of(State.QUEUED, "QUIET_HOURS")
     assert "/do/cancel/" in html_of(State.HELD, "STOPPED")
     assert "/do/" not in html_of(State.ACCEPTED)
 
@@ -132,6 +133,22 @@ def test_a_decision_asks_first_and_is_a_post(site: Site, member: Member, action:
     client.post(url)
     message.refresh_from_db()
     assert message.state == after
+
+
+def test_sending_one_again_says_what_it_costs(site: Site, member: Member) -> None:
+    message = make_message(member, state=State.UNKNOWN, body="L" * 160)
+    asked = page(support(site), url=reverse("admin:messaging_message_action", args=[message.pk, "send-again"]))
+    assert "may get it twice" in asked and "It costs 2 SMS parts." in asked
+
+
+def test_a_text_that_waits_for_its_next_try_is_tried_at_once(site: Site, member: Member) -> None:
+    later = timezone.now() + timedelta(minutes=10)
+    message = make_message(member, state=State.QUEUED, reason="RETRYING", due_at=later)
+    client = support(site)
+    assert "/do/try-now/" in page(client, url=reverse("admin:messaging_message_change", args=[message.pk]))
+    client.post(reverse("admin:messaging_message_action", args=[message.pk, "try-now"]))
+    message.refresh_from_db()
+    assert message.due_at <= timezone.now() and message.state == State.QUEUED
 
 
 def bulk(client: Any, action: str, messages: list[Message], *, confirmed: bool, query: str = "") -> str:
