@@ -71,6 +71,7 @@ WORDS = {
     "sending.stopped": gettext_noop("Sending: stopped"),
     "sending.resumed": gettext_noop("Sending: resumed"),
     "sending.held_expired": gettext_noop("Sending: held texts expired"),
+    "audit.downloaded": gettext_noop("Audit: downloaded"),
     "role.given": gettext_noop("Role: given"),
     "role.taken": gettext_noop("Role: taken away"),
     "user.added": gettext_noop("User: added"),

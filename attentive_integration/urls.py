@@ -24,3 +24,4 @@ if settings.ENVIRONMENT_LABEL == "DEMO":
     urlpatterns.append(path("demo/", include("messaging.demo.urls")))
 
 handler400 = errors.bad_request
+handler500 = errors.server_error

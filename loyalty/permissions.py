@@ -103,6 +103,14 @@ def _has(user: AbstractBaseUser | AnonymousUser, role: str, right: Right) -> boo
     )
 
 
+def people_with(site: Site, what: str, most: int = 3) -> str:
+    """Return the names of some people whose role on the site gives this right, for “ask one of them”; may be empty."""
+    roles = [role for role, rights in _RIGHTS_OF.items() if Right(what) in rights]
+    rows = SiteMembership.objects.filter(site=site, role__in=roles, user__is_active=True).select_related("user")
+    people = [row.user for row in rows.order_by("user__username")[:most]]
+    return ", ".join(person.get_full_name() or person.get_username() for person in people)
+
+
 def sites_where(user: AbstractBaseUser | AnonymousUser, what: str) -> QuerySet[Site]:
     """Return the sites on which the user has this right."""
     sites = Site.objects.visible_to(user)

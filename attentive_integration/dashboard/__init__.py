@@ -16,7 +16,7 @@ from attentive_integration.dashboard.navigation import navigation
 from attentive_integration.dashboard.search import search
 from attentive_integration.dashboard.site_overview import overview
 from attentive_integration.dashboard.site_setup import export, setup
-from attentive_integration.dashboard.system import system
+from attentive_integration.dashboard.system import run_now, system
 from loyalty.models import Site
 from loyalty.permissions import Membership, Right, can, chosen_site, memberships_of
 from messaging.overview import badges
@@ -50,6 +50,7 @@ class DashboardSite(AdminSite):
             ),
             path("search/", self.admin_view(self.page(search)), name="search"),
             path("system/", self.admin_view(self.page(system)), name="system"),
+            path("system/run/", self.admin_view(self.page(run_now)), name="system_run"),
             *super().get_urls(),
         ]
 

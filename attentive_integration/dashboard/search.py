@@ -1,11 +1,13 @@
-"""Search everywhere: a phone in any spelling, an e-mail, a loyalty ID, or the number of a message.
+"""Search everywhere: a phone in any spelling, an e-mail, a loyalty ID, the number of a message, a client or a page.
 
-Every look-up is an exact match on an index, so that it takes as long with ten million members as with ten.
+Every look-up is an exact match on an index, so that it takes as long with ten million members as with ten; clients are
+few, and found by the beginning of their name.
 """
 
 import re
 from typing import Any
 
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
@@ -31,12 +33,17 @@ def search(dashboard: Any, request: HttpRequest) -> HttpResponse:
     ]
     if len(hits) == 1 and hits[0] and not consents:
         return HttpResponseRedirect(hits[0])
+    frame = dashboard.each_context(request)
+    pages = _pages(frame["navigation"], text)
+    if len(pages) == 1 and not hits and not consents:
+        return HttpResponseRedirect(pages[0]["url"])
     context = {
-        **dashboard.each_context(request),
+        **frame,
         "title": _("Search"),
         "global_query": text,
         "text": text,
-        "found": bool(members or messages or consents or sites),
+        "found": bool(members or messages or consents or sites or pages),
+        "pages": pages,
         "sites": sites,
         "member_rows": _member_rows(request, members),
         "message_rows": _message_rows(request, messages),
@@ -46,6 +53,13 @@ def search(dashboard: Any, request: HttpRequest) -> HttpResponse:
         ],
     }
     return TemplateResponse(request, "admin/search.html", context)
+
+
+def _pages(navigation: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """Return the pages of the sidebar whose name begins like this."""
+    words = text.lower()
+    entries = [entry for group in navigation for entry in group["entries"]]
+    return [entry for entry in entries if len(words) > 1 and str(entry["label"]).lower().startswith(words)]
 
 
 def _sees(request: HttpRequest, site_pk: int) -> bool:
@@ -74,7 +88,7 @@ def _find(request: HttpRequest, text: str) -> tuple[list[Member], list[Message],
         rows = consents.filter(address=phone, channel=Consent.Channel.TEXT)[:_MOST]
         strangers = [row for row in rows if row.site_id not in known]
     texts = list(messages.filter(pk=int(number[1]))) if number and (text.startswith("#") or not phone) else []
-    return found, texts, strangers, list(sites.filter(site_id=text)[:1])
+    return found, texts, strangers, list(sites.filter(Q(site_id=text) | Q(client_name__istartswith=text))[:_MOST])
 
 
 def _member_rows(request: HttpRequest, members: list[Member]) -> list[dict[str, Any]]:

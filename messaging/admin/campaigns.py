@@ -22,7 +22,7 @@ from attentive_integration.wake import wake
 from loyalty.admin.base import ActionRefused, ObjectAction, SiteScopedAdmin
 from loyalty.capped_counts import CountOf, at_least
 from loyalty.models import Site
-from loyalty.permissions import Right, can, chosen_site, sites_where
+from loyalty.permissions import Right, can, chosen_site, people_with, sites_where
 from messaging import campaigns, guest_texts, previews, starters, text
 from messaging.admin.campaign_pages import editor_parts, preview_parts, readiness, shadow_report, version_rows
 from messaging.admin.lists import with_line
@@ -183,7 +183,8 @@ class CampaignAdmin(SiteScopedAdmin):
         stored = self.get_row(request, object_id) if request.method == "POST" else campaign
         whole = can(request.user, campaign.site_id, Right.PII)
         context = self.frame(
-            request, stored.name, stored, form=form, campaign=stored, may_edit=may_edit, sees_pii=whole,
+            request, stored.name, stored, form=form, campaign=stored, may_edit=may_edit,
+            who_may="" if may_edit else people_with(stored.site, Right.CAMPAIGN), sees_pii=whole,
             object_actions=self.buttons(request, stored), pill=state_pills(stored), tabs=self._tabs(stored, "editor"),
             tabs_label=_("Pages of the campaign"), readiness=readiness(stored),
             **editor_parts(form.instance, form),

@@ -22,10 +22,11 @@ NO_PAGES = {
     # Send elsewhere, or are the admin's own data and scripts.
     "app_list", "autocomplete", "jsi18n", "view_on_site",
     # Files.
+    "loyalty_auditentry_download",
     "loyalty_exportjob_download", "loyalty_importjob_rows", "loyalty_importjob_sample", "loyalty_site_export",
     # Asked for or posted to by a page on the list.
     "loyalty_exportjob_progress", "loyalty_importjob_dialect", "loyalty_importjob_import", "loyalty_importjob_look",
-    "loyalty_importjob_progress", "loyalty_segment_count", "messaging_campaign_preview",
+    "loyalty_importjob_progress", "loyalty_segment_count", "messaging_campaign_preview", "system_run",
 }  # fmt: skip
 
 # One of each kind: a list, a story, an editor, a builder, a step of the wizard, a task list, a form of the admin.

@@ -1,6 +1,7 @@
 """Home, search, System, set-up files and the frame around every page."""
 
 import json
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -154,6 +155,29 @@ def test_a_form_without_its_token_and_a_request_too_large_are_explained(root: Cl
 # --- Home -------------------------------------------------------------------------------------------------------------
 
 
+def test_the_audit_trail_is_downloaded_as_the_list_shows_it(root: Client) -> None:
+    ours, theirs = make_site(), make_site()
+    audit.record("site.pause", site=ours, actor="=cmd|' /C calc'!A0", target="*", old="LIVE", new="PAUSED")
+    audit.record("role.given", site=ours, actor="ada", target="*")
+    audit.record("site.pause", site=theirs, actor="eve", target="*")
+    admin_of_ours = browser(make_user(ours, role=Role.ADMIN))
+    assert "/admin/loyalty/auditentry/download/?event=site.pause" in (
+        admin_of_ours.get("/admin/loyalty/auditentry/?event=site.pause").content.decode()
+    )
+    answer = admin_of_ours.get("/admin/loyalty/auditentry/download/?event=site.pause")
+    lines = b"".join(answer.streaming_content).decode("utf-8-sig").splitlines()
+    assert len(lines) == 2 and "'=cmd|" in lines[1] and "Live,Paused" in lines[1]
+    assert audit.events().count("audit.downloaded") == 1
+
+
+def test_an_error_has_a_number_that_the_log_has_too(root: Client, monkeypatch: Any, caplog: Any) -> None:
+    root.raise_request_exception = False
+    monkeypatch.setattr("attentive_integration.dashboard.attention.items", lambda *_: 1 / 0)
+    text = text_of(root.get("/admin/"))
+    number = text.split("error ")[1][:8]
+    assert f"Error {number}, its traceback follows: GET /admin/" in caplog.text
+
+
 def test_home_says_first_what_needs_a_person(root: Client, settings: Any) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     now = timezone.now()
@@ -214,6 +238,20 @@ def test_system_tells_when_scheduled_work_ran_and_how_it_ended(root: Client, mon
     with pytest.raises(ZeroDivisionError):
         loyalty_tasks.subscribe_waiting()
     assert "Failed" in row("Ask waiting members") and "Not run yet" in row("Go on with imports")
+
+
+def test_scheduled_work_is_run_on_request_by_developers(root: Client, settings: Any, monkeypatch: Any) -> None:
+    woken: list[str] = []
+    monkeypatch.setattr(sys.modules["attentive_integration.dashboard.system"], "wake", woken.append)
+    assert "Run now" not in text_of(root.get("/admin/system/"))
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    assert "Run now" in text_of(root.get("/admin/system/"))
+    task = {"task": "loyalty.tasks.resume_jobs"}
+    assert "A worker was told" in text_of(root.post("/admin/system/run/", task, follow=True))
+    assert woken == ["loyalty.tasks.resume_jobs"]
+    assert root.post("/admin/system/run/", {"task": "os.system"}).status_code == 404
+    assert browser(make_user(make_site())).post("/admin/system/run/", task).status_code == 403
+    assert woken == ["loyalty.tasks.resume_jobs"]
 
 
 def test_home_counts_only_the_users_sites() -> None:
@@ -285,6 +323,16 @@ def test_search_shows_several_hits_and_says_when_there_is_none(root: Client) -> 
         root.get("/admin/search/", {"q": "<nobody>"})
     )
     assert "What are you looking for?" in text_of(root.get("/admin/search/"))
+
+
+def test_search_leads_to_a_page_or_a_client_by_the_beginning_of_its_name(root: Client) -> None:
+    make_site(client_name="Harbor Goods"), make_site(client_name="Harbor Light")
+    assert root.get("/admin/search/", {"q": "expor"})["Location"] == "/admin/loyalty/exportjob/"
+    found = text_of(root.get("/admin/search/", {"q": "harbor"}))
+    assert "Harbor Goods" in found and "Harbor Light" in found
+    theirs = browser(make_user(make_site(client_name="Maple"), role=Role.SUPPORT))
+    assert "Nobody and nothing" in text_of(theirs.get("/admin/search/", {"q": "harbor"}))
+    assert "Nobody and nothing" in text_of(theirs.get("/admin/search/", {"q": "system"}))
 
 
 def test_search_never_leaves_the_users_sites() -> None:

@@ -197,7 +197,9 @@ def test_the_shadow_report_counts_texts_parts_and_reasons(client: Any, site: Sit
 def test_support_reads_and_changes_nothing(site: Site, draft: Campaign) -> None:
     support = log_in(make_user(site, role=Role.SUPPORT))
     assert support.get(editor(draft)).status_code == 200
-    assert b"/do/" not in support.get(editor(draft)).content
+    make_user(site, first_name="Grace", last_name="Hopper")
+    page = support.get(editor(draft)).content
+    assert b"/do/" not in page and b"with the role Integration manager: Grace Hopper." in page
     names = ("preview", "go_live", "versions", "test")
     urls = [
         editor(draft),
