@@ -13,7 +13,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from attentive_integration import markup
+from attentive_integration import markup, pictures
 from loyalty.models import AccessToken, Breaker, Consent, SendingStop, Site
 from messaging import campaigns, previews, text
 from messaging.forms import CampaignForm
@@ -64,6 +64,16 @@ def preview_parts(campaign: Campaign, form: CampaignForm, audience: Audience) ->
         "has_picture": bool(content["media_url"]),
         "reach": audience.reach,
     }
+
+
+def look_at_picture(form: CampaignForm) -> dict[str, str]:
+    """Fetch the picture whose address stands in the form, saved or not, and say what Attentive will make of it."""
+    try:
+        picture = pictures.look_at(_value(form, "media_url"))
+    except pictures.PictureError as error:
+        return {"tone": "bad", "text": str(error)}
+    words = _("It is there: a %(kind)s of %(size)d KB. Attentive takes up to 500 KB.")
+    return {"tone": "good", "text": words % {"kind": picture.kind, "size": max(1, picture.size // 1000)}}
 
 
 def _value(form: CampaignForm, name: str) -> str:

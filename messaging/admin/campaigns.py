@@ -24,7 +24,14 @@ from loyalty.capped_counts import CountOf, at_least
 from loyalty.models import Site
 from loyalty.permissions import Right, can, chosen_site, people_with, sites_where
 from messaging import campaigns, guest_texts, previews, starters, text
-from messaging.admin.campaign_pages import editor_parts, preview_parts, readiness, shadow_report, version_rows
+from messaging.admin.campaign_pages import (
+    editor_parts,
+    look_at_picture,
+    preview_parts,
+    readiness,
+    shadow_report,
+    version_rows,
+)
 from messaging.admin.lists import with_line
 from messaging.campaigns import CampaignRefused
 from messaging.forms import CampaignForm, GoLiveForm, GuestTextForm, NewCampaignForm
@@ -174,16 +181,19 @@ class CampaignAdmin(SiteScopedAdmin):
         campaign = self.get_row(request, object_id)
         may_edit = self.has_change_permission(request, campaign)
         form = CampaignForm(request.POST if request.method == "POST" else None, instance=campaign)
+        picture: dict[str, str] = {}
         if request.method == "POST":
             if not may_edit:
                 raise PermissionDenied
-            if form.is_valid() and "_preview" not in request.POST and self._save(request, campaign, form):
+            if "_picture" in request.POST:
+                picture = look_at_picture(form)
+            elif form.is_valid() and "_preview" not in request.POST and self._save(request, campaign, form):
                 return HttpResponseRedirect(request.get_full_path())
         # A form that was not saved has written what it could into the instance; the database tells what runs.
         stored = self.get_row(request, object_id) if request.method == "POST" else campaign
         whole = can(request.user, campaign.site_id, Right.PII)
         context = self.frame(
-            request, stored.name, stored, form=form, campaign=stored, may_edit=may_edit,
+            request, stored.name, stored, form=form, campaign=stored, may_edit=may_edit, picture=picture,
             who_may="" if may_edit else people_with(stored.site, Right.CAMPAIGN), sees_pii=whole,
             object_actions=self.buttons(request, stored), pill=state_pills(stored), tabs=self._tabs(stored, "editor"),
             tabs_label=_("Pages of the campaign"), readiness=readiness(stored),

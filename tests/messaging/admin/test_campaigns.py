@@ -7,6 +7,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from attentive_integration.pictures import Picture
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty.models import Site, SiteMembership
 from messaging import campaigns
@@ -244,3 +245,15 @@ def test_the_list_counts_the_weeks_texts(client: Any, site: Site) -> None:
     answer = client.get(reverse("admin:messaging_campaign_changelist"))
     (row,) = answer.context["cl"].result_list
     assert (row.week, row.latest) == (3, now)
+
+
+def test_the_picture_is_looked_at_on_request_and_nothing_is_saved(
+    site: Site, draft: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attentive_integration.pictures.look_at", lambda address: Picture("png", 412_345))
+    manager = log_in(make_user(site))
+    data = {**form(draft), "media_url": "https://example.com/spring.png", "_picture": "1"}
+    assert b"It is there: a png of 412 KB." in manager.post(editor(draft), data).content
+    draft.refresh_from_db()
+    assert draft.version is None or draft.version.media_url == ""
+    assert log_in(make_user(site, role=Role.SUPPORT)).post(editor(draft), data).status_code == 403
