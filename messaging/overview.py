@@ -9,7 +9,7 @@ from django.db.models import Case, Count, FloatField, IntegerField, OuterRef, Qu
 from django.utils import timezone
 
 from attentive_integration.markup import Inexact
-from loyalty.capped_counts import COUNT_CAP, CountOf, Sample, at_least, ends_of, estimated_counts, values_of
+from loyalty.capped_counts import COUNT_CAP, CountOf, Sample, at_least, ends_of, values_of
 from loyalty.models import Breaker, Consent, ImportJob, LoyaltyAction, Site
 from messaging.models import Message, WebhookEvent
 from messaging.reasons import Code
@@ -140,9 +140,10 @@ def queues(sites: QuerySet[Site], now: datetime | None = None) -> dict[str, Queu
 
 
 def waiting_for_token(sites: QuerySet[Site]) -> dict[int, int]:
-    """Return, for each of the sites that has any, how many texts are held because a token is missing."""
-    held = Message.objects.filter(state=State.HELD, reason=Code.TOKEN_MISSING)
-    return estimated_counts(held, sites)
+    """Return, for each of the sites that has any, how many texts are held because a token is missing; in one query."""
+    held = Message.objects.filter(site=OuterRef("pk"), state=State.HELD, reason=Code.TOKEN_MISSING)
+    counts = sites.order_by().annotate(held_texts=CountOf(held)).filter(held_texts__gt=0)
+    return {pk: at_least(count) for pk, count in counts.values_list("pk", "held_texts")}
 
 
 def badges(sites: QuerySet[Site]) -> dict[str, int]:

@@ -24,7 +24,7 @@ from loyalty.admin.base import ActionRefused, ObjectAction, SiteChangeList, Site
 from loyalty.admin.site_forms import AddSiteForm, SiteSettingsForm
 from loyalty.capped_counts import estimated_counts
 from loyalty.connection import ActivationRefused, Check, TaskState
-from loyalty.models import Consent, Member, Site, SiteMembership
+from loyalty.models import Member, Site, SiteMembership
 from loyalty.permissions import Right, roles_of
 
 State = Site.State
@@ -52,23 +52,21 @@ class StandingFilter(admin.SimpleListFilter):
 
 
 class CountedSites(SiteChangeList):
-    """Marks each site of the page with its numbers of members and of subscribed phones."""
+    """Marks each site of the page with its number of members, which an index tells."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         listed: list[Any] = list(self.result_list)
         sites = Site.objects.filter(pk__in=[site.pk for site in listed])
         members = estimated_counts(Member.objects.people(), sites)
-        texts = Consent.objects.filter(channel=Consent.Channel.TEXT, state=Consent.State.SUBSCRIBED)
-        subscribed = estimated_counts(texts, sites)
         for site in listed:
-            site.member_count, site.subscribed_count = members.get(site.pk, 0), subscribed.get(site.pk, 0)
+            site.member_count = members.get(site.pk, 0)
         self.result_list = listed
 
 
 @admin.register(Site)
 class SiteAdmin(SiteScopedAdmin):
-    list_display = ("client_name", "site_id", "standing", "marks", "members", "subscribed", "checked")
+    list_display = ("client_name", "site_id", "standing", "marks", "members", "company", "checked")
     actions = ("test_selected",)
     list_filter = (StandingFilter,)
     search_fields = ("client_name", "site_id")
@@ -153,9 +151,9 @@ class SiteAdmin(SiteScopedAdmin):
     def members(self, site: Any) -> str:
         return number(site.member_count)
 
-    @admin.display(description=gettext_lazy("subscribed"))
-    def subscribed(self, site: Any) -> str:
-        return number(site.subscribed_count)
+    @admin.display(description=gettext_lazy("company at Attentive"), ordering="company_name")
+    def company(self, site: Site) -> str:
+        return site.company_name or "–"
 
     @admin.display(description=gettext_lazy("last check"), ordering="last_check_at")
     def checked(self, site: Site) -> SafeString:

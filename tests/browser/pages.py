@@ -154,7 +154,7 @@ FORMS = {
     ),
     "site-ask-client-for-nothing": Sent("site-ask-client-rotating", {}, "Make the link", "Choose at least one key"),
     "site-ask-client-link": Sent(
-        "site-ask-client-rotating", {"Attentive app key": True}, "Make the link", "The link for the client"
+        "site-ask-client-rotating", {"Attentive legacy token": True}, "Make the link", "The link for the client"
     ),
     "client-link-refused": Sent("client-link", {"Attentive app key": "app-revoked"}, "Save and test", "Refused"),
     "client-link-other-client": Sent(
