@@ -41,7 +41,7 @@ def _migrations() -> dict[str, Any]:
     executor = MigrationExecutor(connection)
     if waiting := len(executor.migration_plan(executor.loader.graph.leaf_nodes())):
         words = ngettext("%(count)d migration is not applied.", "%(count)d migrations are not applied.", waiting)
-        raise _Failed(f"{words % {'count': waiting}} {_('Run: manage.py migrate')}")
+        raise _Failed(" ".join([words % {"count": waiting}, _("Run: manage.py migrate")]))
     return {}
 
 

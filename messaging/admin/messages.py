@@ -54,7 +54,7 @@ def _ask_to_repeat(message: Message) -> str:
             "Attentive refused this text. Have its cause mended first. Consent, caps and quiet hours are checked again "
             "before it leaves."
         )
-    return f"{why} {cost} {_('Send it again?')}"
+    return " ".join([why, cost, _("Send it again?")])
 
 
 def reason_title(code: str) -> str:

@@ -9,7 +9,7 @@
   const unmarked = new Set();
   const WORD = /\p{L}{2}/u;
   // The same in every language: names, sizes, addresses, paths.
-  const NAMES = /(?<![\p{L}])(UTC|UTF-8|SHA-256|HTTP|SMS|SQLite|PostgreSQL|Annex Cloud|Attentive|[KMG]B|\S*\w[.:/@]\S*\w\S*|\/\w+)(?![\p{L}])/gu;
+  const NAMES = /(?<![\p{L}])(UTC|[ECMP][SD]T|UTF-8|SHA-256|HTTP|SMS|SQLite|PostgreSQL|Annex Cloud|Attentive|[KMG]B|\S*\w[.:/@]\S*\w\S*|\/\w+)(?![\p{L}])/gu;
   // What is data wherever it stands: code, times, texts to members.
   const DATA = "code, pre, kbd, time, bdi, textarea, .environment, .sms, [data-placeholders]";
   const BLOCKS = /^(block|flex|grid|list-item|table|inline-block|inline-flex|flow-root)/;
