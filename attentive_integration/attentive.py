@@ -398,7 +398,8 @@ def _explain(
 
 
 def _detail(error: VendorError) -> str:
-    return f" {_('Attentive says:')} {words}" if (words := vendor_message(error.data, error.answer)) else ""
+    words = vendor_message(error.data, error.answer)
+    return " ".join(["", _("Attentive says:"), words]) if words else ""
 
 
 def _app_key_refused(error: VendorError) -> str:

@@ -4,6 +4,7 @@ The texts are collected anew from a copy of the sources, as `make translations` 
 catalogues. Needs xgettext and msgfmt (Debian's gettext).
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import polib
 
 ROOT = Path(__file__).resolve().parent.parent
 _SOURCES = ("manage.py", "attentive_integration", "loyalty", "messaging", "templates", "locale")
+_IN_BRACES = re.compile(r"""f["'].*\{n?gettext\w*\(|f["'].*\{_\(""")
 
 
 def problems(language: str) -> list[str]:
@@ -37,11 +39,22 @@ def problems(language: str) -> list[str]:
     return found
 
 
+def hidden() -> list[str]:
+    """Return where a text stands inside an f-string, from which xgettext does not collect it."""
+    return [
+        f"Not collected, take it out of the f-string: {path.relative_to(ROOT)}, line {number}"
+        for room in _SOURCES
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if _IN_BRACES.search(line)
+    ]
+
+
 def main() -> int:
     if not shutil.which("xgettext"):
         print("This check needs gettext. On Debian: sudo apt-get install gettext")
         return 1
-    found = problems("fr")
+    found = hidden() + problems("fr")
     print("\n".join(found) or "Every text is translated.")
     if found:
         print("Run `make translations`, translate what is empty or fuzzy in locale/fr, and run it again.")
