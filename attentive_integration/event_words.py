@@ -36,6 +36,8 @@ WORDS = {
     "member.blocked": gettext_noop("Member: blocked"),
     "member.unblocked": gettext_noop("Member: unblocked"),
     "member.erased": gettext_noop("Member: erased"),
+    "asking.paused": gettext_noop("Subscribe queue: paused"),
+    "asking.resumed": gettext_noop("Subscribe queue: resumed"),
     "members.queued": gettext_noop("Members: to be asked"),
     "members.downloaded": gettext_noop("Members: downloaded"),
     "import.started": gettext_noop("Import: file uploaded"),
