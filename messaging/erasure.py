@@ -18,7 +18,17 @@ from django.utils.translation import gettext as _
 from attentive_integration import rate_limit
 from attentive_integration.http import VendorError
 from loyalty import audit, consent, tokens
-from loyalty.models import AccessToken, Consent, ExportJob, ImportJob, Member, SegmentMember, Site
+from loyalty.models import (
+    AccessToken,
+    Consent,
+    ExportJob,
+    ImportIssue,
+    ImportJob,
+    Member,
+    MemberChange,
+    SegmentMember,
+    Site,
+)
 from loyalty.models.members import ERASED_MARK
 from loyalty.models.scope import Someone
 from messaging.models import Message, SendAttempt, WebhookEvent
@@ -63,7 +73,7 @@ def erase(site: Site, phone_or_email: str, *, by: Someone = None, actor: str = "
         _forget_members(people, done)
         traces = [_trace(address) for address in phones | emails]
         _forget_webhooks(site, traces, done)
-        _forget_examples(site, traces)
+        _forget_imported_rows(site, traces)
         audit.record("member.erased", site=site, user=by, actor=actor, new={"members": done.members})
     _tell_attentive(site, phones, emails, done)
     return done
@@ -103,6 +113,7 @@ def _forget_members(people: list[Member], done: Erasure) -> None:
             continue
         person.actions.update(data={}, points=None, points_delta=None)
         SegmentMember.objects.filter(member=person).delete()
+        MemberChange.objects.filter(member=person).update(changes={})
         mark = f"{ERASED_MARK}{person.pk}"
         empty = Member(pk=person.pk, site_id=person.site_id, phone=mark, joined_at=person.joined_at)
         empty.created_at, empty.created_by_import_id = person.created_at, person.created_by_import_id
@@ -125,8 +136,10 @@ def _forget_webhooks(site: Site, traces: list[str], done: Erasure) -> None:
         done.webhooks += bodies.update(body="")
 
 
-def _forget_examples(site: Site, traces: list[str]) -> None:
-    """Take the person out of the examples that imports keep of the rows they refused."""
+def _forget_imported_rows(site: Site, traces: list[str]) -> None:
+    """Take the person out of the rows that imports keep to show them, and out of their examples."""
+    rows = ImportIssue.objects.filter(job__site=site, cells__iregex="|".join(traces))
+    rows.update(cells=[])
     pattern = re.compile("|".join(traces), re.IGNORECASE)
     for job in ImportJob.objects.filter(site=site).exclude(findings={}).iterator(chunk_size=100):
         before = json.dumps(job.findings, ensure_ascii=False)
