@@ -25,7 +25,9 @@ FIELDS = (
 # What is staged to empty a field that may be NULL; no cleaned cell equals it.
 _CLEARED = {"points": str(-(2**63)), "birth_date": "0001-01-01"}
 # What is noted of each staged row when it is matched.
-_FLAGS = ("changed", "conflict", "claims", "revives", "ours")
+_FLAGS = ("changed", "conflict", "claims", "revives", "returns", "ours")
+# A member who only returns, with all values as they were, counts as updated too.
+_UPDATED = "changed OR returns"
 
 Row = Sequence[str | None]
 
@@ -76,6 +78,11 @@ class MemberUpsert:
         self.reject_conflicts = reject_conflicts
         self.on_postgresql = connection.vendor == "postgresql"
         self._differs = "IS DISTINCT FROM" if self.on_postgresql else "IS NOT"
+        self._json_functions = (
+            ("jsonb_build_array", "jsonb_build_object", "jsonb_strip_nulls({})")
+            if self.on_postgresql
+            else ("json_array", "json_object", "json_patch('{{}}', {})")
+        )
 
     def stage(self, lines: Sequence[int], rows: Sequence[Row], *, text: bytes | None = None) -> None:
         """Put rows of distinct phones, each with its line, into the temporary table; `text` is what `as_text` made."""
@@ -104,9 +111,11 @@ class MemberUpsert:
                 cursor.execute(
                     "UPDATE import_found SET changed = FALSE, claims = FALSE, revives = FALSE WHERE conflict"
                 )
-            flags = ", ".join(f"count(CASE WHEN {flag} THEN 1 END)" for flag in _FLAGS)
+            flags = ", ".join(f"count(CASE WHEN {flag} THEN 1 END)" for flag in (_UPDATED, *_FLAGS[1:]))
             cursor.execute(f"SELECT count(*), count(member_id), {flags} FROM import_found")
-            rows, known, updated, conflicts, claims, revives, ours = cursor.fetchone()
+            rows, known, updated, conflicts, claims, revives, returns, ours = cursor.fetchone()
+            if returns and self.job_id:
+                updated -= self._forget_own_moves(cursor)
             merged = Merged(rows - known, updated, known - updated, ours, moves=claims > 0, revives=revives > 0)
             if conflicts:
                 cursor.execute("SELECT line FROM import_found WHERE conflict ORDER BY line")
@@ -114,6 +123,14 @@ class MemberUpsert:
                 if self.reject_conflicts:
                     merged.unchanged -= conflicts
         return merged
+
+    def _forget_own_moves(self, cursor: Any) -> int:
+        """Return how many only get back what an earlier slice took away: a check, where nothing was, saw no change."""
+        cursor.execute(
+            "UPDATE import_found SET returns = FALSE WHERE returns AND EXISTS (SELECT 1 FROM loyalty_memberchange c"
+            f" WHERE c.member_id = import_found.member_id AND c.job_id + 0 = {self.job_id})"
+        )
+        return int(cursor.rowcount)
 
     def write(self, merged: Merged, *, superseded: Sequence[Superseded] = (), now: datetime) -> None:
         """Write what `match` found."""
@@ -146,10 +163,10 @@ class MemberUpsert:
 
     def outcomes(self) -> list[tuple[int, str, int | None, bool, str]]:
         """Return line, phone, member id (None: new), whether this import made it, and what becomes of it."""
-        rows = _fetch("SELECT line, phone, member_id, ours, changed FROM import_found")
+        rows = _fetch(f"SELECT line, phone, member_id, ours, {_UPDATED} FROM import_found")
         return [
-            (line, phone, pk, bool(ours), "created" if pk is None else "updated" if changed else "unchanged")
-            for line, phone, pk, ours, changed in rows
+            (line, phone, pk, bool(ours), "created" if pk is None else "updated" if updated else "unchanged")
+            for line, phone, pk, ours, updated in rows
         ]
 
     # --- SQL: `s` is a staged row, `m` the member with its phone, `f` a row with what was found -----------------------
@@ -174,7 +191,7 @@ class MemberUpsert:
         tables = {
             "import_staged": f"line bigint, {columns}",
             "import_found": f"line bigint, {columns}, member_id bigint, {flags}",
-            "import_moved": "old_id bigint, phone text",
+            "import_moved": "old_id bigint, phone text, was bigint",
             "import_pairs": "phone text, later_phone text",
         }
         statements = [f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({is_}){end}" for name, is_ in tables.items()]
@@ -224,6 +241,7 @@ class MemberUpsert:
             "conflict": f"COALESCE({conflict}, FALSE)",
             "claims": f"COALESCE({claims}, FALSE)",
             "revives": f"m.replaced_by_id IS NOT NULL AND COALESCE({claims}, FALSE)",
+            "returns": f"m.replaced_by_id IS NOT NULL AND COALESCE({claims}, FALSE) AND NOT COALESCE({changed}, FALSE)",
             "ours": f"COALESCE(m.created_by_import_id = {self.job_id}, FALSE)" if self.job_id else "FALSE",
         }
         columns = ("line", *self.fields)
@@ -235,11 +253,7 @@ class MemberUpsert:
 
     def _changes_sql(self) -> str:
         """Keep the old and new values of what is about to change, but in members that this very import has made."""
-        array, build, strip = (
-            ("jsonb_build_array", "jsonb_build_object", "jsonb_strip_nulls({})")
-            if self.on_postgresql
-            else ("json_array", "json_object", "json_patch('{{}}', {})")
-        )
+        array, build, strip = self._json_functions
         pairs = ", ".join(
             f"'{name}', CASE WHEN {self._is_different(name)} THEN"
             f" {array}({self._json(f'm.{name}', name)}, {self._json(self._merged(name), name)}) END"
@@ -320,13 +334,20 @@ class MemberUpsert:
         )
 
     def _mark_moves(self, cursor: Any, superseded: Sequence[Superseded], *, revives: bool) -> None:
-        """Mark the old members as replaced; who comes back to an old phone is no longer replaced."""
+        """Mark the old members as replaced; who comes back to an old phone is no longer replaced.
+
+        Whatever that changes in members whom this import has not made is kept like other changes.
+        """
         if superseded:
             cursor.execute(
-                "INSERT INTO import_moved (old_id, phone) SELECT m.id, p.later_phone"
+                "INSERT INTO import_moved (old_id, phone, was) SELECT m.id, p.later_phone, m.replaced_by_id"
                 f" FROM import_pairs p {self._lookup('m', 'm.phone = p.phone')}"
             )
         if revives:
+            cursor.execute(
+                "INSERT INTO import_moved (old_id, was) SELECT m.id, m.replaced_by_id"
+                " FROM import_found f JOIN loyalty_member m ON m.id = f.member_id WHERE f.revives"
+            )
             cursor.execute(
                 "UPDATE loyalty_member AS m SET replaced_by_id = NULL FROM import_found f"
                 " WHERE f.revives AND m.id = f.member_id"
@@ -336,6 +357,15 @@ class MemberUpsert:
             f" FROM import_moved v {self._lookup('n', 'n.phone = v.phone')}"
             f" WHERE o.id = v.old_id AND o.replaced_by_id {self._differs} n.id"
         )
+        if self.job_id is not None and (revives or cursor.rowcount):
+            array, build, _strip = self._json_functions
+            cursor.execute(
+                "INSERT INTO loyalty_memberchange (job_id, member_id, changes)"
+                f" SELECT DISTINCT {self.job_id}, o.id, {build}('replaced_by', {array}(v.was, o.replaced_by_id))"
+                " FROM import_moved v JOIN loyalty_member o ON o.id = v.old_id"
+                f" WHERE o.replaced_by_id {self._differs} v.was"
+                f" AND o.created_by_import_id {self._differs} {self.job_id}"
+            )
 
 
 def _fetch(statement: str) -> list[tuple[Any, ...]]:

@@ -6,12 +6,13 @@ followed by another.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -19,7 +20,7 @@ from loyalty import audit, consent
 from loyalty.imports.rows import ImportRefused
 from loyalty.imports.run import ENDED, end, keep, locked, must_stop, run_phase
 from loyalty.imports.work import subscribe_evidence
-from loyalty.models import Consent, ImportJob, Member, MemberChange
+from loyalty.models import Consent, ConsentEvent, ImportJob, Member, MemberChange
 from loyalty.models.scope import Someone
 from loyalty.retrying import retrying
 
@@ -28,13 +29,16 @@ _SLICE = 1_000
 
 
 def may_undo(job: ImportJob) -> bool:
-    """Tell whether there is something to undo: a member import that has written, whole or in part."""
+    """Tell whether there is something to undo: a member import that has written, whole or in part.
+
+    Its rows say so and not its counters, which leave out a member who was changed by a repeated row.
+    """
     return (
         job.kind == ImportJob.Kind.MEMBERS
         and job.phase == Phase.IMPORT
         and job.state in ENDED
         and job.undone_at is None
-        and job.created + job.updated > 0
+        and (MemberChange.objects.filter(job=job).exists() or Member.objects.filter(created_by_import=job.pk).exists())
     )
 
 
@@ -53,7 +57,7 @@ def undo_import(job: ImportJob, *, by: Someone = None, deadline: float | None = 
 
 
 def _undo(job: ImportJob, *, deadline: float | None) -> None:
-    for step in (_restore, _remove):
+    for step in (_restore, _remove, _make_current):
         while retrying(job.site_id, partial(step, job)):
             if must_stop(job, deadline):
                 return
@@ -63,30 +67,122 @@ def _undo(job: ImportJob, *, deadline: float | None) -> None:
 
 @transaction.atomic
 def _restore(job: ImportJob) -> bool:
-    """Give a slice of changed members their old values back, the last change first; False when none is left."""
+    """Give a slice of changed members their old values back, the last change first; False when none is left.
+
+    Who was current and is replaced now waits for `_make_current`, which needs the others as they were.
+    """
     mine = locked(job)
-    changes = list(MemberChange.objects.filter(job=job).order_by("-pk")[:_SLICE])
-    if not changes:
+    changes = MemberChange.objects.filter(job=job).order_by("-pk")
+    left = changes.filter(pk__lt=mine.checkpoint["below"]) if "below" in mine.checkpoint else changes
+    latest = dict(left.values_list("pk", "member")[:_SLICE])
+    if not latest:
         return False
-    ids = {change.member_id for change in changes}
-    members = {row.pk: row for row in Member.objects.select_for_update().filter(pk__in=ids).order_by("pk")}
-    restored: set[int] = set()
-    touched: set[str] = set()
-    for change in changes:
+    members = _locked_members(latest.values())
+    replaced_by = {pk: member.replaced_by_id for pk, member in members.items()}
+    since = _changed_since(job, members)
+    theirs = changes.filter(member__in=members)
+    kept: set[int] = set()
+    touched: dict[str, set[int]] = {}
+    for change in theirs.iterator(chunk_size=_SLICE):
         member = members[change.member_id]
+        if not change.changes or member.is_erased:
+            kept.add(member.pk)
+            continue
         for name, (old, new) in change.changes.items():
-            if _stored(name, getattr(member, name)) == _stored(name, _value(name, new)):
-                setattr(member, name, _value(name, old))
-                touched.add(name)
-                restored.add(member.pk)
-    now = timezone.now()
-    for pk in restored:
-        members[pk].updated_at = now
-    if touched:
-        Member.objects.bulk_update([members[pk] for pk in restored], [*touched, "updated_at"], batch_size=200)
-    MemberChange.objects.filter(pk__in=[change.pk for change in changes]).delete()
-    _count(mine, restored=len(restored), kept=len(ids) - len(restored))
+            column = "replaced_by_id" if name == "replaced_by" else name
+            stands = _stored(name, getattr(member, column)) == _stored(name, _value(name, new))
+            if stands and since.get((member.pk, name), 0) < change.pk:
+                setattr(member, column, _value(name, old))
+                touched.setdefault(name, set()).add(member.pk)
+            else:
+                kept.add(member.pk)
+    theirs.delete()
+    waiting = _point_back(members, touched.get("replaced_by", set()), replaced_by)
+    later = [MemberChange(job=job, member_id=pk, changes={"replaced_by": [None, replaced_by[pk]]}) for pk in waiting]
+    later += [MemberChange(job=job, member_id=pk, changes={}) for pk in sorted(kept & waiting)]
+    MemberChange.objects.bulk_create(later)
+    restored = set().union(*touched.values())
+    _save([members[pk] for pk in sorted(restored)], touched)
+    mine.checkpoint["below"] = min(latest)
+    done = members.keys() - waiting
+    _count(mine, restored=len(done - kept), kept=len(done & kept))
     return True
+
+
+def _locked_members(ids: Iterable[int]) -> dict[int, Member]:
+    return {row.pk: row for row in Member.objects.select_for_update().filter(pk__in=set(ids)).order_by("pk")}
+
+
+def _changed_since(job: ImportJob, members: Iterable[int]) -> dict[tuple[int, str], int]:
+    """Return the last change that another import made in each field of these members.
+
+    The imports of a site do not overlap: a change of a higher key is a later one, even if the value is the same again.
+    """
+    others = MemberChange.objects.filter(member__in=members).exclude(job=job)
+    last: dict[tuple[int, str], int] = {}
+    for pk, member, changes in others.order_by("pk").values_list("pk", "member", "changes").iterator(chunk_size=_SLICE):
+        last.update(((member, name), pk) for name in changes)
+        if "replaced_by" in changes:
+            # Where the loyalty ID went, it went with the value that it had.
+            last[member, "external_id"] = pk
+    return last
+
+
+def _point_back(members: dict[int, Member], pointed: set[int], before: Mapping[int, int | None]) -> set[int]:
+    """Let members be replaced by whom they were, where that one is still there; return those who were current."""
+    wanted = {members[pk].replaced_by_id for pk in pointed} - {None}
+    there = set(Member.objects.people().filter(pk__in=wanted).values_list("pk", flat=True))
+    current = {pk for pk in pointed if members[pk].replaced_by_id not in there}
+    for pk in current:
+        members[pk].replaced_by_id = before[pk]
+    return current
+
+
+def _save(members: Sequence[Member], fields: Iterable[str]) -> None:
+    now = timezone.now()
+    for member in members:
+        member.updated_at = now
+    if members:
+        Member.objects.bulk_update(members, [*fields, "updated_at"], batch_size=200)
+
+
+@transaction.atomic
+def _make_current(job: ImportJob) -> bool:
+    """Make a slice of members current again, but those whose loyalty ID somebody else still has; False without any."""
+    mine = locked(job)
+    changes = MemberChange.objects.filter(job=job).order_by("-pk")
+    members = _locked_members(changes.values_list("member", flat=True)[:_SLICE])
+    if not members:
+        return False
+    kept = set(changes.filter(member__in=members, changes={}).values_list("member", flat=True))
+    known = dict(members)
+    while unknown := {member.replaced_by_id for member in known.values()} - {None} - known.keys():
+        known |= Member.objects.in_bulk(unknown)
+    back = []
+    for pk, member in members.items():
+        current = _successor(member, known)
+        if current is not None and current.external_id == member.external_id:
+            kept.add(pk)
+        else:
+            back.append(member)
+    for member in back:
+        member.replaced_by_id = None
+    _save(back, ["replaced_by"])
+    changes.filter(member__in=members).delete()
+    _count(mine, restored=len(members.keys() - kept), kept=len(kept))
+    return True
+
+
+def _successor(member: Member, known: Mapping[int, Member]) -> Member | None:
+    """Return the current member that stands at the end of those who replaced this one; None without one."""
+    met = {member.pk}
+    found = None
+    while member.replaced_by_id is not None:
+        if member.replaced_by_id in met:
+            return None
+        met.add(member.replaced_by_id)
+        found = member = known[member.replaced_by_id]
+    return found
 
 
 def _value(name: str, stored: Any) -> Any:
@@ -114,30 +210,43 @@ def _remove(job: ImportJob) -> bool:
     # The lock keeps actions and messages of these members out until the end of the transaction.
     members = list(created.select_for_update()[:_SLICE])
     if not members:
+        _count(mine)
         return False
     if job.options.get("subscribe"):
         consent.take_back(job.site, [member.phone for member in members], evidence=subscribe_evidence(job))
     used = _used(job, members)
     free = [member.pk for member in members if member.pk not in used]
+    _pass_on({member.pk: member.replaced_by_id for member in members if member.pk not in used})
     Member.objects.filter(pk__in=free).delete()
     mine.checkpoint["after"] = members[-1].pk
     _count(mine, removed=len(free), kept=len(used))
     return True
 
 
+def _pass_on(leaving: Mapping[int, int | None]) -> None:
+    """Let the members whom a leaving one has replaced be replaced by its own successor."""
+    # Those who leave too do not matter.
+    heirs = list(Member.objects.select_for_update().filter(replaced_by__in=leaving).order_by("pk"))
+    for member in heirs:
+        met: set[int | None] = set()
+        while member.replaced_by_id in leaving and member.replaced_by_id not in met:
+            met.add(member.replaced_by_id)
+            member.replaced_by_id = leaving[member.replaced_by_id]
+    Member.objects.bulk_update([heir for heir in heirs if heir.replaced_by_id], ["replaced_by"], batch_size=200)
+
+
 def _used(job: ImportJob, members: Sequence[Member]) -> set[int]:
     ids = [member.pk for member in members]
-    used: set[int] = set(MemberChange.objects.filter(member__in=ids).exclude(job=job).values_list("member", flat=True))
+    used = {member.pk for member in members if member.is_erased}
+    used |= set(MemberChange.objects.filter(member__in=ids).exclude(job=job).values_list("member", flat=True))
     for relation in Member._meta.related_objects:
         if relation.related_model is not Member:
             rows = relation.related_model._default_manager.filter(**{f"{relation.field.name}__in": ids})
             used.update(rows.values_list(relation.field.name, flat=True))
     addresses = {member.phone for member in members} | {member.email for member in members if member.email}
-    known = set(
-        Consent.objects.filter(site=job.site, address__in=addresses)
-        .exclude(state=Consent.State.UNKNOWN)
-        .values_list("address", flat=True)
-    )
+    since = ConsentEvent.objects.filter(recorded_at__gte=job.started_at or job.created_at)
+    changed = since.filter(consent__site=job.site, consent__address__in=addresses).exclude(from_state=F("to_state"))
+    known = set(changed.exclude(consent__state=Consent.State.UNKNOWN).values_list("consent__address", flat=True))
     return used | {member.pk for member in members if member.phone in known or member.email in known}
 
 

@@ -127,7 +127,7 @@ class MemberChange(models.Model):
 
     job = models.ForeignKey(ImportJob, models.CASCADE, related_name="changes")
     member = models.ForeignKey(Member, models.CASCADE, related_name="+")
-    # Field → [old, new].
+    # Field → [old, new], of `replaced_by` the keys. Empty where nothing may be given back, as of an erased person.
     changes = models.JSONField()
 
     objects = SiteScopedQuerySet.as_manager()

@@ -70,6 +70,7 @@ def picture(job: ImportJob) -> dict[str, Any]:
     """Return all that an import has left behind, without what differs between two sites: keys and times of writing."""
     members = Member.objects.filter(site=job.site).order_by("pk")
     changes = MemberChange.objects.filter(job=job).order_by("member", "pk")
+    phones = dict(members.values_list("pk", "phone"))
     with job.rejects_file.open("rb") as file:
         rejects = file.read()
     return {
@@ -80,11 +81,16 @@ def picture(job: ImportJob) -> dict[str, Any]:
             "phone", "email", "external_id", "first_name", "last_name", "tier", "points", "joined_at",
             "replaced_by__phone", "created_by_import__file_name",
         )),
-        "changes": list(changes.values_list("member__phone", "changes")),
+        "changes": [(phones[change.member_id], _named(change.changes, phones)) for change in changes],
         "issues": list(job.issues.order_by("pk").values_list("kind", "line", "field", "code", "reason", "cells")),
         "consents": list(Consent.objects.filter(site=job.site).order_by("address").values_list("address", "state")),
         "rejects": rejects,
     }  # fmt: skip
+
+
+def _named(fields: dict[str, Any], phones: dict[int, str]) -> dict[str, Any]:
+    """Return a change with the phones of the members that it names by their keys."""
+    return {name: [phones.get(pk) for pk in pair] if name == "replaced_by" else pair for name, pair in fields.items()}
 
 
 def differences(killed: dict[str, Any], undisturbed: dict[str, Any]) -> list[str]:
