@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from attentive_integration.markup import STATE_LOOKS, number, pill_for_state
 from loyalty import consent
@@ -18,6 +19,10 @@ from loyalty.resources import MemberResource
 
 # Entries that the page shows, and rows that are read of each kind for them.
 MOST = 60
+# What an import can change besides the columns of a file.
+_OTHER_LABELS = {
+    "extended_attributes": gettext_lazy("extended attributes"), "replaced_by": gettext_lazy("current phone"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,12 +128,16 @@ def _import_entries(member: Member) -> Iterator[dict[str, Any]]:
     """Which fields later imports changed in the member."""
     changes = MemberChange.objects.filter(member=member).select_related("job").order_by("-pk")[: MOST + 1]
     for change in changes:
-        columns = MemberResource.fields
-        labels = [str(columns[name].label) if name in columns else name.replace("_", " ") for name in change.changes]
+        labels = [_field_label(name) for name in change.changes]
         title = _("Changed by the import of %(file)s") % {"file": change.job.file_name}
         entry = _entry("calm", "import", title, ", ".join(labels), change.job.ended_at or change.job.created_at)
         entry["url"] = reverse("admin:loyalty_importjob_change", args=[change.job_id])
         yield entry
+
+
+def _field_label(name: str) -> str:
+    column = MemberResource.fields.get(name)
+    return str(column.label if column else _OTHER_LABELS[name])
 
 
 def _birth_entries(member: Member) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Undoes an import of members: what it changed gets its old values back, and what it created goes.
 
 Kept are values that somebody has changed since, and members who have since got actions, messages or consent, or whom
-another import has changed. Each slice is one transaction, and leaves nothing to do twice: a worker that dies is
-followed by another.
+another import has changed. A loyalty ID goes back to the phone that had it, unless another phone keeps it. Each slice
+is one transaction, and leaves nothing to do twice: a worker that dies is followed by another.
 """
 
 from collections import Counter
@@ -38,8 +38,16 @@ def may_undo(job: ImportJob) -> bool:
         and job.phase == Phase.IMPORT
         and job.state in ENDED
         and job.undone_at is None
-        and (MemberChange.objects.filter(job=job).exists() or Member.objects.filter(created_by_import=job.pk).exists())
+        and (_has(job, MemberChange.objects, "job_id") or _has(job, Member.objects, "created_by_import_id"))
     )
+
+
+def _has(job: ImportJob, rows: Any, column: str) -> bool:
+    """Tell whether rows of the job exist by one entry of the index, wherever in the table they lie."""
+    found: int | None = (
+        rows.filter(**{f"{column}__gte": job.pk}).order_by(column).values_list(column, flat=True).first()
+    )
+    return found == job.pk
 
 
 def undo_import(job: ImportJob, *, by: Someone = None, deadline: float | None = None) -> ImportJob:
@@ -79,11 +87,27 @@ def _restore(job: ImportJob) -> bool:
         return False
     members = _locked_members(latest.values())
     replaced_by = {pk: member.replaced_by_id for pk, member in members.items()}
-    since = _changed_since(job, members)
     theirs = changes.filter(member__in=members)
+    touched, kept = _set_back(members, theirs.iterator(chunk_size=_SLICE), _changed_since(job, members))
+    theirs.delete()
+    waiting = sorted(_point_back(members, touched.get("replaced_by", set()), replaced_by))
+    later = [MemberChange(job=job, member_id=pk, changes={"replaced_by": [None, replaced_by[pk]]}) for pk in waiting]
+    later += [MemberChange(job=job, member_id=pk, changes={}) for pk in waiting if pk in kept]
+    MemberChange.objects.bulk_create(later, batch_size=1000)
+    _save([members[pk] for pk in sorted(set().union(*touched.values()))], touched)
+    mine.checkpoint["below"] = min(latest)
+    done = members.keys() - set(waiting)
+    _count(mine, restored=len(done - kept), kept=len(done & kept))
+    return True
+
+
+def _set_back(
+    members: Mapping[int, Member], changes: Iterable[MemberChange], since: Mapping[tuple[int, str], int]
+) -> tuple[dict[str, set[int]], set[int]]:
+    """Set members back, change by change; return the ids touched by field, and those of who keeps something."""
     kept: set[int] = set()
     touched: dict[str, set[int]] = {}
-    for change in theirs.iterator(chunk_size=_SLICE):
+    for change in changes:
         member = members[change.member_id]
         if not change.changes or member.is_erased:
             kept.add(member.pk)
@@ -96,17 +120,7 @@ def _restore(job: ImportJob) -> bool:
                 touched.setdefault(name, set()).add(member.pk)
             else:
                 kept.add(member.pk)
-    theirs.delete()
-    waiting = _point_back(members, touched.get("replaced_by", set()), replaced_by)
-    later = [MemberChange(job=job, member_id=pk, changes={"replaced_by": [None, replaced_by[pk]]}) for pk in waiting]
-    later += [MemberChange(job=job, member_id=pk, changes={}) for pk in sorted(kept & waiting)]
-    MemberChange.objects.bulk_create(later)
-    restored = set().union(*touched.values())
-    _save([members[pk] for pk in sorted(restored)], touched)
-    mine.checkpoint["below"] = min(latest)
-    done = members.keys() - waiting
-    _count(mine, restored=len(done - kept), kept=len(done & kept))
-    return True
+    return touched, kept
 
 
 def _locked_members(ids: Iterable[int]) -> dict[int, Member]:

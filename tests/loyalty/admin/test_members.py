@@ -9,7 +9,17 @@ from django.utils import timezone
 
 from attentive_integration.sandbox.process import SandboxProcess
 from loyalty import consent, imports
-from loyalty.models import AccessToken, AuditEntry, Consent, ConsentEvent, ImportJob, Member, Site, SiteMembership
+from loyalty.models import (
+    AccessToken,
+    AuditEntry,
+    Consent,
+    ConsentEvent,
+    ImportJob,
+    Member,
+    MemberChange,
+    Site,
+    SiteMembership,
+)
 from tests.factories import (
     make_action,
     make_campaign,
@@ -297,6 +307,9 @@ def test_what_imports_did_stands_in_the_story(site: Site) -> None:
     assert "Imported from Silver.csv" in text_of(answer)
     assert "Changed by the import of Gold.csv" in text_of(answer)
     assert all(f"/admin/loyalty/importjob/{job.pk}/change/" in answer.content.decode() for job in jobs)
+    MemberChange.objects.update(changes={"replaced_by": [None, 1], "extended_attributes": [{}, {"zip": "1"}]})
+    answer = browser(make_user(site)).get(page(Member.objects.get()))
+    assert "current phone, extended attributes" in text_of(answer)
 
 
 def test_erasing_asks_first_and_is_for_admins(site: Site, other: Site) -> None:

@@ -4,6 +4,8 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from loyalty import consent, imports
@@ -11,6 +13,7 @@ from loyalty.imports import run as running
 from loyalty.imports.rows import ImportRefused
 from loyalty.imports.undo import may_undo
 from loyalty.models import Consent, ImportJob, Member, MemberChange, Segment, SegmentMember, Site
+from loyalty.models.members import ERASED_MARK
 from messaging.erasure import erase
 from tests.factories import make_action, make_member, make_message, make_site
 
@@ -174,7 +177,8 @@ def test_a_row_that_brings_a_replaced_member_back_counts_as_updated() -> None:
     assert old.replaced_by == current
 
 
-def test_a_loyalty_id_stays_with_a_new_phone_that_is_in_use() -> None:
+def test_a_loyalty_id_stays_with_a_new_phone_that_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "slices", partial(running.slices, size=1))
     site = make_site()
     old = make_member(site, phone="+17705550101", external_id="X")
     job = run(site, "phone,external_id\n+17705550102,X\n+17705550103,X\n")
@@ -277,3 +281,25 @@ def test_an_erased_person_gets_nothing_back() -> None:
     known.refresh_from_db()
     assert known.is_erased and (known.first_name, known.email, known.points) == ("", "", None)
     assert len(Member.objects.all()) == 2 and not Member.objects.people().exists()
+
+
+def test_old_values_that_an_erasure_left_are_not_given_back() -> None:
+    site = make_site()
+    known = make_member(site, phone="+17705550101", first_name="Ada")
+    job = run(site, "phone,first_name\n+17705550101,--\n+17705550102,Bob\n")
+    for member in Member.objects.all():
+        Member.objects.filter(pk=member.pk).update(phone=f"{ERASED_MARK}{member.pk}", first_name="")
+    assert undone(job) == {"removed": 0, "restored": 0, "kept": 2}
+    known.refresh_from_db()
+    assert known.first_name == ""
+
+
+def test_an_undo_is_offered_by_one_entry_of_each_index() -> None:
+    site = make_site()
+    earlier = run(site, "phone\n+17705550101\n")
+    nothing = run(site, "phone\n+17705550101\n")
+    later = run(site, "phone,tier\n+17705550101,Gold\n")
+    assert [may_undo(job) for job in (earlier, nothing, later)] == [True, False, True]
+    with CaptureQueriesContext(connection) as queries:
+        may_undo(nothing)
+    assert len(queries) == 2 and all(query["sql"].endswith("LIMIT 1") for query in queries)

@@ -7,6 +7,7 @@ _SUBSCRIBE = "tests/loyalty/test_subscriptions.py::"
 _UNSUBSCRIBE = "tests/loyalty/test_unsubscribing.py::"
 _API = "tests/loyalty/test_api.py::"
 _IMPORTS = "tests/loyalty/imports/test_imports.py::"
+_UNDO = "tests/loyalty/imports/test_undo.py::"
 _FILES = "tests/loyalty/exports/test_files.py::"
 _SEGMENT_FILES = "tests/loyalty/exports/test_segment_files.py::"
 _EXPORTS = "tests/loyalty/exports/test_exports.py::"
@@ -315,12 +316,68 @@ MUTATIONS = (
     Mutation(
         "an undo keeps members in use", "loyalty/imports/undo.py",
         "free = [member.pk for member in members if member.pk not in used]", "free = [member.pk for member in members]",
-        "tests/loyalty/imports/test_undo.py::test_members_in_use_are_kept",
+        _UNDO + "test_members_in_use_are_kept",
     ),
     Mutation(
         "an undo keeps what changed since", "loyalty/imports/undo.py",
-        "if _stored(name, getattr(member, name)) == _stored(name, _value(name, new)):", "if True:",
-        "tests/loyalty/imports/test_undo.py::test_what_changed_since_stays_as_it_is",
+        "stands = _stored(name, getattr(member, column)) == _stored(name, _value(name, new))", "stands = True",
+        _UNDO + "test_what_changed_since_stays_as_it_is",
+    ),
+    Mutation(
+        "an undo keeps what a later import has set, even to the same value", "loyalty/imports/undo.py",
+        "if stands and since.get((member.pk, name), 0) < change.pk:", "if stands:",
+        _UNDO + "test_a_later_import_that_set_the_same_value_is_not_reverted",
+    ),
+    Mutation(
+        "an undo gives an erased person nothing back", "loyalty/imports/undo.py",
+        "if not change.changes or member.is_erased:", "if not change.changes:",
+        _UNDO + "test_old_values_that_an_erasure_left_are_not_given_back",
+    ),
+    Mutation(
+        "an undo keeps an erased person's empty row", "loyalty/imports/undo.py",
+        "used = {member.pk for member in members if member.is_erased}", "used: set[int] = set()",
+        _UNDO + "test_old_values_that_an_erasure_left_are_not_given_back",
+    ),
+    Mutation(
+        "consent older than an import keeps nobody", "loyalty/imports/undo.py",
+        "ConsentEvent.objects.filter(recorded_at__gte=job.started_at or job.created_at)", "ConsentEvent.objects.all()",
+        _UNDO + "test_consent_that_is_older_than_the_import_keeps_nobody",
+    ),
+    Mutation(
+        "a loyalty ID has one current member after an undo", "loyalty/imports/undo.py",
+        "if current is not None and current.external_id == member.external_id:", "if False:",
+        _UNDO + "test_a_loyalty_id_that_moved_on_since_stays_there",
+    ),
+    Mutation(
+        "a member who leaves passes its loyalty ID on", "loyalty/imports/undo.py",
+        "    _pass_on({member.pk: member.replaced_by_id for member in members if member.pk not in used})\n", "",
+        _UNDO + "test_a_loyalty_id_stays_with_a_new_phone_that_is_in_use",
+    ),
+    Mutation(
+        "an import keeps the loyalty IDs that it moved", "loyalty/member_upsert.py",
+        "if self.job_id is not None and (revives or cursor.rowcount):", "if False:",
+        _UNDO + "test_an_undo_gives_a_loyalty_id_back_to_the_phone_that_had_it",
+    ),
+    Mutation(
+        "a member who is brought back counts as updated", "loyalty/member_upsert.py",
+        '_UPDATED = "changed OR returns"', '_UPDATED = "changed"',
+        _UNDO + "test_a_row_that_brings_a_replaced_member_back_counts_as_updated",
+    ),
+    Mutation(
+        "an erasure forgets the old values that imports keep", "messaging/erasure.py",
+        "        MemberChange.objects.filter(member=person).update(changes={})\n", "",
+        "tests/messaging/test_erasure.py::test_nothing_of_a_person_is_left_in_any_table",
+    ),
+    Mutation(
+        "an erasure forgets the rows that imports keep", "messaging/erasure.py",
+        "    rows.update(cells=[])\n", "",
+        "tests/messaging/test_erasure.py::test_nothing_of_a_person_is_left_in_any_table",
+    ),
+    Mutation(
+        "an erasure leaves the rows of other sites' imports", "messaging/erasure.py",
+        'ImportIssue.objects.filter(job__site=site, cells__iregex="|".join(traces))',
+        'ImportIssue.objects.filter(cells__iregex="|".join(traces))',
+        "tests/messaging/test_erasure.py::test_the_same_person_at_another_site_stays",
     ),
     # --- Files --------------------------------------------------------------------------------------------------------
     Mutation(
