@@ -91,10 +91,11 @@ def _restore(job: ImportJob) -> bool:
     touched, kept = _set_back(members, theirs.iterator(chunk_size=_SLICE), _changed_since(job, members))
     theirs.delete()
     waiting = sorted(_point_back(members, touched.get("replaced_by", set()), replaced_by))
+    touched.get("replaced_by", set()).difference_update(waiting)
     later = [MemberChange(job=job, member_id=pk, changes={"replaced_by": [None, replaced_by[pk]]}) for pk in waiting]
     later += [MemberChange(job=job, member_id=pk, changes={}) for pk in waiting if pk in kept]
     MemberChange.objects.bulk_create(later, batch_size=1000)
-    _save([members[pk] for pk in sorted(set().union(*touched.values()))], touched)
+    _save([members[pk] for pk in sorted(set().union(*touched.values()))], [name for name in touched if touched[name]])
     mine.checkpoint["below"] = min(latest)
     done = members.keys() - set(waiting)
     _count(mine, restored=len(done - kept), kept=len(done & kept))
@@ -178,10 +179,8 @@ def _make_current(job: ImportJob) -> bool:
         if current is not None and current.external_id == member.external_id:
             kept.add(pk)
         else:
-            back.append(member)
-    for member in back:
-        member.replaced_by_id = None
-    _save(back, ["replaced_by"])
+            back.append(pk)
+    Member.objects.filter(pk__in=back).update(replaced_by=None, updated_at=timezone.now())
     changes.filter(member__in=members).delete()
     _count(mine, restored=len(members.keys() - kept), kept=len(kept))
     return True
@@ -240,7 +239,7 @@ def _remove(job: ImportJob) -> bool:
 def _pass_on(leaving: Mapping[int, int | None]) -> None:
     """Let the members whom a leaving one has replaced be replaced by its own successor."""
     # Those who leave too do not matter.
-    heirs = list(Member.objects.select_for_update().filter(replaced_by__in=leaving).order_by("pk"))
+    heirs = list(Member.objects.select_for_update().filter(replaced_by__in=leaving).only("replaced_by").order_by("pk"))
     for member in heirs:
         met: set[int | None] = set()
         while member.replaced_by_id in leaving and member.replaced_by_id not in met:
