@@ -197,6 +197,11 @@ def _first_of_each(items: list[_Item], results: dict[int, Result]) -> dict[str, 
     return first_of
 
 
+def repeated(activity_id: str, *, same: bool) -> Result:
+    """Return the result of an item whose activity is recorded already: a duplicate, or a conflict when it differs."""
+    return Result(activity_id, "duplicate") if same else _conflict(activity_id)
+
+
 def _conflict(activity_id: str) -> Result:
     return Result(
         activity_id, "conflict", _("This activity_id was used for another action. Each action needs an id of its own.")
@@ -209,8 +214,7 @@ def _without_known(site: Site, items: list[_Item], results: dict[int, Result]) -
     known = dict(LoyaltyAction.objects.filter(site=site, activity_id__in=wanted).values_list("activity_id", "digest"))
     for item in items:
         if item.activity_id in known:
-            same = known[item.activity_id] == item.digest
-            results[item.position] = Result(item.activity_id, "duplicate") if same else _conflict(item.activity_id)
+            results[item.position] = repeated(item.activity_id, same=known[item.activity_id] == item.digest)
     return [item for item in items if item.activity_id not in known]
 
 

@@ -57,7 +57,7 @@ class Merged:
     ours: int = 0
     # Lines whose phone belongs to a member with another loyalty ID.
     conflicts: list[int] = field(default_factory=list)
-    # Whether some row takes a loyalty ID that its phone did not have, or brings a replaced member back.
+    # Whether some row takes a loyalty ID that its phone did not have, or gives one up that another phone has taken.
     moves: bool = False
     revives: bool = False
 
@@ -116,7 +116,9 @@ class MemberUpsert:
             rows, known, updated, conflicts, claims, revives, returns, ours = cursor.fetchone()
             if returns and self.job_id:
                 updated -= self._forget_own_moves(cursor)
-            merged = Merged(rows - known, updated, known - updated, ours, moves=claims > 0, revives=revives > 0)
+            merged = Merged(
+                rows - known, updated, known - updated, ours, moves=claims + revives > 0, revives=revives > 0
+            )
             if conflicts:
                 cursor.execute("SELECT line FROM import_found WHERE conflict ORDER BY line")
                 merged.conflicts = [line for (line,) in cursor.fetchall()]
@@ -155,10 +157,11 @@ class MemberUpsert:
         return [phone for (phone,) in _fetch("SELECT phone FROM import_found WHERE member_id IS NULL")]
 
     def known_ids(self) -> list[int]:
-        """Return the ids of the members that this import has not made itself."""
+        """Return the ids of the members that this import has not made itself, without those of rejected rows."""
         # As one text: thousands of rows of one number each take longer to fetch than to find.
         joined = "string_agg(member_id::text, ',')" if self.on_postgresql else "group_concat(member_id)"
-        ((ids,),) = _fetch(f"SELECT {joined} FROM import_found WHERE member_id IS NOT NULL AND NOT ours")
+        taken = "AND NOT conflict" if self.reject_conflicts else ""
+        ((ids,),) = _fetch(f"SELECT {joined} FROM import_found WHERE member_id IS NOT NULL AND NOT ours {taken}")
         return list(map(int, ids.split(","))) if ids else []
 
     def outcomes(self) -> list[tuple[int, str, int | None, bool, str]]:
@@ -191,7 +194,7 @@ class MemberUpsert:
         tables = {
             "import_staged": f"line bigint, {columns}",
             "import_found": f"line bigint, {columns}, member_id bigint, {flags}",
-            "import_moved": "old_id bigint, phone text, was bigint",
+            "import_moved": "old_id bigint, external_id text, phone text, was bigint",
             "import_pairs": "phone text, later_phone text",
         }
         statements = [f"CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({is_}){end}" for name, is_ in tables.items()]
@@ -229,18 +232,19 @@ class MemberUpsert:
 
     def _match_sql(self) -> str:
         changed = " OR ".join(self._is_different(name) for name in self.others) or "FALSE"
-        conflict = claims = "FALSE"
+        conflict = claims = leaves = "FALSE"
         if "external_id" in self.fields:
             conflict = "m.external_id <> '' AND s.external_id <> '' AND s.external_id <> m.external_id"
             claims = (
                 "s.external_id <> ''"
                 " AND (m.id IS NULL OR s.external_id <> m.external_id OR m.replaced_by_id IS NOT NULL)"
             )
+            leaves = "s.external_id <> m.external_id"
         flags = {
             "changed": f"m.id IS NOT NULL AND COALESCE({changed}, FALSE)",
             "conflict": f"COALESCE({conflict}, FALSE)",
             "claims": f"COALESCE({claims}, FALSE)",
-            "revives": f"m.replaced_by_id IS NOT NULL AND COALESCE({claims}, FALSE)",
+            "revives": f"m.replaced_by_id IS NOT NULL AND COALESCE({claims} OR {leaves}, FALSE)",
             "returns": f"m.replaced_by_id IS NOT NULL AND COALESCE({claims}, FALSE) AND NOT COALESCE({changed}, FALSE)",
             "ours": f"COALESCE(m.created_by_import_id = {self.job_id}, FALSE)" if self.job_id else "FALSE",
         }
@@ -329,18 +333,19 @@ class MemberUpsert:
             " AND COALESCE(o.replaced_by_id, 0) = 0"
         )
         cursor.execute(
-            "INSERT INTO import_moved (old_id, phone) SELECT o.id, f.phone"
+            "INSERT INTO import_moved (old_id, external_id, phone) SELECT o.id, f.external_id, f.phone"
             f" FROM import_found f {self._lookup('o', holds)} WHERE f.claims"
         )
 
     def _mark_moves(self, cursor: Any, superseded: Sequence[Superseded], *, revives: bool) -> None:
-        """Mark the old members as replaced; who comes back to an old phone is no longer replaced.
+        """Mark the members that still hold a claimed loyalty ID as replaced; who has another one now is not.
 
         Whatever that changes in members whom this import has not made is kept like other changes.
         """
         if superseded:
             cursor.execute(
-                "INSERT INTO import_moved (old_id, phone, was) SELECT m.id, p.later_phone, m.replaced_by_id"
+                "INSERT INTO import_moved (old_id, external_id, phone, was)"
+                " SELECT m.id, m.external_id, p.later_phone, m.replaced_by_id"
                 f" FROM import_pairs p {self._lookup('m', 'm.phone = p.phone')}"
             )
         if revives:
@@ -355,7 +360,7 @@ class MemberUpsert:
         cursor.execute(
             "UPDATE loyalty_member AS o SET replaced_by_id = n.id"
             f" FROM import_moved v {self._lookup('n', 'n.phone = v.phone')}"
-            f" WHERE o.id = v.old_id AND o.replaced_by_id {self._differs} n.id"
+            f" WHERE o.id = v.old_id AND o.external_id = v.external_id AND o.replaced_by_id {self._differs} n.id"
         )
         if self.job_id is not None and (revives or cursor.rowcount):
             array, build, _strip = self._json_functions

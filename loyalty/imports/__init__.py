@@ -7,6 +7,7 @@ does the work slice by slice.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from django.core.files import File
@@ -22,7 +23,7 @@ from loyalty.imports.rows import MAX_CELL, Dialect, ImportRefused, Slice, slices
 from loyalty.imports.run import check_import, due_jobs, job_ahead, run_import
 from loyalty.imports.sniffing import survey
 from loyalty.imports.undo import undo_import
-from loyalty.imports.work import last_given, merge_repeats, superseded, without_erased, work_for
+from loyalty.imports.work import breaks, last_given, merge_repeats, superseded, without_erased, work_for
 from loyalty.member_upsert import FIELDS, MemberUpsert
 from loyalty.models import ImportIssue, ImportJob, Site
 from loyalty.models.scope import Someone, known_user
@@ -148,7 +149,7 @@ def _by_content(job: ImportJob, dialect: Dialect) -> dict[str, str]:
     resource = resource_for(job.kind, job.site)
     with job.file.open("rb") as file:
         rows = slices(file, dialect, offset=dialect.body, line=dialect.body_line, size=_SAMPLE)
-        piece = next(rows, Slice([], [], 0, 0))
+        piece = next(rows, Slice())
     found: dict[str, str] = {}
     for target in ("phone", "email"):
         column = resource.fields.get(target)
@@ -195,7 +196,7 @@ def upsert_members(site: Site, items: Sequence[Any], *, source: str) -> list[Out
         resource_for(ImportJob.Kind.MEMBERS, site), columns, dict(zip(columns, columns, strict=True)), order=FIELDS
     )
     outcomes: dict[int, Outcome] = {}
-    piece = Slice([], [], 0, 0)
+    piece = Slice()
     for position, item in enumerate(items):
         try:
             cells = _cells(item)
@@ -205,22 +206,29 @@ def upsert_members(site: Site, items: Sequence[Any], *, source: str) -> list[Out
             piece.lines.append(position)
             piece.rows.append(cells)
     cleaned = cleaner.clean(piece)
-    merge_repeats(cleaned, last_given)
-    cleaned = without_erased(site, cleaned, email_at=cleaner.fields.index("email"))
-    for issue in cleaned.issues:
+    parts = []
+    for part in cleaned.split(breaks(cleaned, cleaner.fields)):
+        merge_repeats(part, last_given)
+        parts.append(without_erased(site, part, email_at=cleaner.fields.index("email")))
+    for issue in chain.from_iterable(part.issues for part in parts):
         status = "duplicate" if issue.kind == ImportIssue.Kind.DUPLICATE else "rejected"
         outcomes[issue.line] = Outcome(status, issue.reason if status == "rejected" else None)
-    outcomes.update(retrying(site.pk, lambda: _upsert(site, cleaner, cleaned)))
+    outcomes.update(retrying(site.pk, lambda: _upsert(site, cleaner, parts)))
     return [outcomes[position] for position in range(len(items))]
 
 
 @transaction.atomic
-def _upsert(site: Site, cleaner: PhoneCleaner, cleaned: Cleaned) -> dict[int, Outcome]:
+def _upsert(site: Site, cleaner: PhoneCleaner, parts: Sequence[Cleaned]) -> dict[int, Outcome]:
     upsert = MemberUpsert(site.pk, cleaner.fields)
-    upsert.stage(cleaned.lines, cleaned.rows)
-    merged = upsert.match()
-    outcomes = {line: Outcome(status) for line, _phone, _pk, _ours, status in upsert.outcomes()}
-    upsert.write(merged, superseded=superseded(cleaned, cleaner.fields), now=timezone.now())
+    outcomes: dict[int, Outcome] = {}
+    met: set[str] = set()
+    for part in parts:
+        upsert.stage(part.lines, part.rows)
+        merged = upsert.match()
+        for line, phone, _pk, _ours, status in upsert.outcomes():
+            outcomes[line] = Outcome("duplicate" if phone in met else status)
+            met.add(phone)
+        upsert.write(merged, superseded=superseded(part, cleaner.fields), now=timezone.now())
     return outcomes
 
 

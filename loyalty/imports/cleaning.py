@@ -1,6 +1,7 @@
 """Turns the rows of a slice into what is staged, or into a reason why not. Pure: it never looks at the database."""
 
 import json
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
@@ -44,6 +45,18 @@ class Cleaned:
         self.lines = list(compress(self.lines, wanted))
         self.rows = list(compress(self.rows, wanted))
         self.cells = list(compress(self.cells, wanted))
+
+    def split(self, lines: Sequence[int]) -> "list[Cleaned]":
+        """Return the rows and issues in parts, each of which but the first begins at one of the lines."""
+        parts = [Cleaned() for _ in range(len(lines) + 1)]
+        for line, row, cells in zip(self.lines, self.rows, self.cells, strict=True):
+            part = parts[bisect_right(lines, line)]
+            part.lines.append(line)
+            part.rows.append(row)
+            part.cells.append(cells)
+        for issue in self.issues:
+            parts[bisect_right(lines, issue.line)].issues.append(issue)
+        return parts
 
 
 class RowCleaner:

@@ -6,7 +6,7 @@ the same answer.
 
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 # Ids of one map: 8 for each of its bytes.
 _MAP_BYTES = 4096
@@ -44,30 +44,41 @@ class SeenIds:
             bits[(number >> 3) % _MAP_BYTES] |= 1 << (number & 7)
 
 
-class SeenPhones:
-    """Phones in E.164, in a temporary table on this host's disk."""
+class SeenKeys:
+    """Texts of a file (phones, IDs of actions) with a value each, in a temporary table on this host's disk."""
 
     def __init__(self) -> None:
         # An empty name is SQLite's own temporary file: cached in memory up to the limit, gone when closed.
         self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._table.execute("PRAGMA cache_size = -8192")
         self._table.execute("PRAGMA journal_mode = OFF")
-        self._table.execute("CREATE TABLE seen (phone INTEGER PRIMARY KEY, piece INTEGER)")
+        self._table.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+        self._latest: Mapping[str, str] = {}
+        self._slice: int | None = None
 
-    def met_before(self, phones: Sequence[str], *, piece: int) -> set[str]:
-        """Take in the distinct phones of a slice, and return those that an earlier slice had."""
-        numbers = sorted(map(int, phones))
-        self._table.execute("BEGIN")
-        before = self._table.total_changes
-        self._table.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", ((number, piece) for number in numbers))
-        self._table.execute("COMMIT")
-        if self._table.total_changes - before == len(numbers):
-            return set()
+    def met_before(self, keys: Iterable[str], *, piece: int) -> dict[str, str]:
+        """Return those of the keys of a slice that earlier slices have kept, with their values."""
+        if piece != self._slice:
+            self._add(self._latest)
+            self._slice = piece
+        self._latest = {}
         met = self._table.execute(
-            "SELECT seen.phone FROM json_each(?) AS new JOIN seen ON seen.phone = new.value WHERE seen.piece <> ?",
-            (json.dumps(numbers), piece),
+            "SELECT seen.key, seen.value FROM json_each(?) AS new JOIN seen ON seen.key = new.value",
+            (json.dumps(list(keys)),),
         )
-        return {f"+{number}" for (number,) in met}
+        return dict(met)
+
+    def keep(self, values: Mapping[str, str]) -> None:
+        """Keep keys of the slice that was asked for last, for the next ones."""
+        self._latest = values
+
+    def _add(self, values: Mapping[str, str]) -> None:
+        self._table.execute("BEGIN")
+        self._table.executemany(
+            "INSERT INTO seen VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            sorted(values.items()),
+        )
+        self._table.execute("COMMIT")
 
     def close(self) -> None:
         self._table.close()

@@ -6,8 +6,10 @@ A slice knows at which byte the next one begins, so that work can go on there in
 import codecs
 import csv
 import io
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any, Self
 
 from django.utils.translation import gettext as _
@@ -107,38 +109,54 @@ def line_too_long(number: int) -> str:
 
 @dataclass
 class Slice:
-    """Rows with the lines where they begin, and where the next slice begins."""
+    """Rows with the lines and bytes where they begin, and where the next slice begins."""
 
-    lines: list[int]
-    rows: list[list[str]]
-    offset: int
-    next_line: int
+    lines: list[int] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    offset: int = 0
+    next_line: int = 0
+
+    def cut(self, lines: Sequence[int]) -> Iterator[Self]:
+        """Yield the slice in parts, each of which but the first begins with the row of one of the lines."""
+        places = [0, *(bisect_left(self.lines, line) for line in lines), len(self.lines)]
+        for at, end in pairwise(places):
+            is_last = end == len(self.lines)
+            yield type(self)(
+                self.lines[at:end], self.rows[at:end], self.starts[at:end],
+                self.offset if is_last else self.starts[end], self.next_line if is_last else self.lines[end],
+            )  # fmt: skip
 
 
-def slices(file: Any, dialect: Dialect, *, offset: int, line: int, size: int = SLICE_ROWS) -> Iterator[Slice]:
+def slices(
+    file: Any, dialect: Dialect, *, offset: int, line: int, size: int = SLICE_ROWS, cut_at: int | None = None
+) -> Iterator[Slice]:
     """Yield the rows from a byte (that begins line `line`) to the end; rows without any text are left out.
 
-    Raises `ImportRefused` for what cannot be read.
+    A slice ends at the byte `cut_at`, if a row does. Raises `ImportRefused` for what cannot be read.
     """
     source = Lines(file, dialect.encoding, offset=offset, number=line)
     reader = csv.reader(iter(source), delimiter=dialect.delimiter)
-    numbers: list[int] = []
-    rows: list[list[str]] = []
-    begins, started_at = line, offset
+    piece = Slice()
+    begins, starts = line, offset
     try:
         for cells in reader:
             if begins == dialect.summary_line:
                 break
             if any(map(str.strip, cells)):
-                numbers.append(begins)
-                rows.append(cells)
-                if len(rows) == size or source.offset - started_at >= _SLICE_BYTES:
-                    yield Slice(numbers, rows, source.offset, source.number)
-                    numbers, rows, started_at = [], [], source.offset
-            begins = source.number
+                piece.lines.append(begins)
+                piece.rows.append(cells)
+                piece.starts.append(starts)
+                is_full = len(piece.rows) == size or source.offset - piece.starts[0] >= _SLICE_BYTES
+                if is_full or source.offset == cut_at:
+                    piece.offset, piece.next_line = source.offset, source.number
+                    yield piece
+                    piece = Slice()
+            begins, starts = source.number, source.offset
     except csv.Error:
         raise ImportRefused(line_too_long(begins)) from None
     except UnicodeDecodeError:
         raise ImportRefused(unreadable(dialect.encoding)) from None
-    if rows:
-        yield Slice(numbers, rows, source.offset, source.number)
+    if piece.rows:
+        piece.offset, piece.next_line = source.offset, source.number
+        yield piece

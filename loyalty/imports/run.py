@@ -97,15 +97,15 @@ def run_phase(
     said = False
     while not _claim(job, phase):
         job.refresh_from_db()
-        ahead = job_ahead(job)
-        if waiting is None or job.state not in (State.PENDING, State.RUNNING) or job.phase != phase:
+        if job.state == State.PENDING and job.cancel_asked_at is not None:
+            end(job, State.CANCELLED)
+        is_under_way = job.state == State.RUNNING and job.phase == phase
+        if waiting is None or not (is_under_way or _may_run(job, phase)):
             return job
+        ahead = job_ahead(job)
         if ahead is not None and not said:
             waiting(ahead)
             said = True
-        if job.cancel_asked_at is not None:
-            end(job, State.CANCELLED)
-            return job
         if deadline is not None and time.monotonic() > deadline:
             return job
         time.sleep(_POLL_SECONDS)
@@ -219,7 +219,7 @@ def _work_through(job: ImportJob, *, deadline: float | None, write: bool) -> Non
     done = job.checkpoint["offset"]
     try:
         with job.file.open("rb") as file, _tuned_for_rows():
-            for prepared in _ahead(_prepared(file, job, work)):
+            for prepared in _ahead(_prepared(file, job, work, done)):
                 if must_stop(job, deadline):
                     return
                 if prepared.piece.offset <= done:
@@ -238,10 +238,10 @@ def _work_through(job: ImportJob, *, deadline: float | None, write: bool) -> Non
     end(job, State.COMPLETE)
 
 
-def _prepared(file: Any, job: ImportJob, work: Work) -> Iterator[Prepared]:
+def _prepared(file: Any, job: ImportJob, work: Work, done: int) -> Iterator[Prepared]:
     dialect = Dialect.from_json(job.dialect)
-    for piece in slices(file, dialect, offset=dialect.body, line=dialect.body_line):
-        yield work.prepare(piece)
+    for piece in slices(file, dialect, offset=dialect.body, line=dialect.body_line, cut_at=done):
+        yield from work.prepare(piece)
 
 
 def must_stop(job: ImportJob, deadline: float | None) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -10,14 +10,15 @@ from typing import Any, Protocol
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from loyalty import actions, consent
+from loyalty import consent
+from loyalty.actions import Result, record_actions, repeated
 from loyalty.cells import CLEAR
 from loyalty.imports.cleaning import Cleaned, Issue, PhoneCleaner, RowCleaner
-from loyalty.imports.duplicates import SeenIds, SeenPhones
+from loyalty.imports.duplicates import SeenIds, SeenKeys
 from loyalty.imports.rows import Dialect, ImportRefused, Slice
 from loyalty.imports.suspicions import Suspicions
 from loyalty.member_upsert import FIELDS, MemberUpsert, Merged, Superseded
-from loyalty.models import ConsentEvent, ImportIssue, ImportJob, Site
+from loyalty.models import ConsentEvent, ImportIssue, ImportJob, LoyaltyAction, MemberChange, Site
 from loyalty.resources import DATA, resource_for
 
 Kind = ImportIssue.Kind
@@ -47,10 +48,11 @@ class Applied:
 class Work(Protocol):
     """One kind of import. `prepare` runs in a thread of its own; the others in transactions that may be repeated."""
 
-    def prepare(self, piece: Slice) -> Prepared: ...
+    def prepare(self, piece: Slice) -> Iterator[Prepared]:
+        """Yield the slice, in parts where what it says must be taken one after the other."""
 
     def look_back(self, prepared: Prepared) -> None:
-        """Learn which phones a slice had that another worker has applied."""
+        """Learn what a slice had that another worker has applied."""
 
     def apply(self, prepared: Prepared, *, now: datetime) -> Applied: ...
 
@@ -70,6 +72,33 @@ def work_for(job: ImportJob, *, write: bool = False) -> Work:
 def subscribe_evidence(job: ImportJob) -> str:
     """Return what the consent ledger says of addresses that this import put into the subscribe queue."""
     return f"Import {job.pk}"
+
+
+def breaks(cleaned: Cleaned, fields: Sequence[str], *, strict: bool = False) -> list[int]:
+    """Return the lines at which rows are cut, so that loyalty IDs come out as if each row was taken by itself.
+
+    That is where a phone comes again with another ID, or with one that went to another phone in between. Where a phone
+    with another ID is rejected (`strict`), a row without ID is another one too.
+    """
+    if "external_id" not in fields or len({row[0] for row in cleaned.rows}) == len(cleaned.rows):
+        return []
+    at = fields.index("external_id")
+    found = []
+    id_of: dict[str, str | None] = {}
+    phone_of: dict[str, str] = {}
+    for line, row in zip(cleaned.lines, cleaned.rows, strict=True):
+        phone, own = row[0], row[at]
+        earlier = id_of.get(phone, own)
+        is_other = own != earlier and (strict or own is not None)
+        is_back = phone in id_of and own and phone_of.get(own, phone) != phone
+        if is_other or is_back:
+            found.append(line)
+            id_of, phone_of = {}, {}
+        if own is not None or phone not in id_of:
+            id_of[phone] = own
+        if own:
+            phone_of[own] = phone
+    return found
 
 
 Merge = Callable[[Sequence[Any], Sequence[Any]], Sequence[Any]]
@@ -148,6 +177,20 @@ def without_erased(site: Site, cleaned: Cleaned, *, email_at: int | None) -> Cle
     return kept
 
 
+@dataclass
+class _Matched:
+    """A slice of members before it is written."""
+
+    cleaned: Cleaned
+    merged: Merged
+    # Lines whose phone has another loyalty ID when the import comes to them.
+    conflicts: set[int]
+    # Line → what would be counted, for the rows whose phone an earlier slice had.
+    repeated: dict[int, str] = field(default_factory=dict)
+    # How many members these rows change that an earlier slice has counted as unchanged.
+    late: int = 0
+
+
 class MemberWork:
     """Members: created, updated, or left as they are."""
 
@@ -162,16 +205,19 @@ class MemberWork:
         self._suspicions = Suspicions()
         reject = job.options.get("on_conflict") == "reject"
         self._upsert = MemberUpsert(job.site_id, self.fields, job_id=job.pk, reject_conflicts=reject)
-        # A member that this import has made says so itself. Only a check must remember phones that are new.
+        # A member that this import has made says so itself. A check, which makes none, remembers what rows said.
         self._seen_ids = SeenIds()
-        self._seen_phones = None if write else SeenPhones()
+        self._seen_phones = None if write else SeenKeys()
 
-    def prepare(self, piece: Slice) -> Prepared:
+    def prepare(self, piece: Slice) -> Iterator[Prepared]:
         cleaned = self.cleaner.clean(piece)
-        self._suspicions.look_at([row[0] for row in cleaned.rows])
-        merge_repeats(cleaned, self._merge)
-        text = self._upsert.as_text(cleaned.lines, cleaned.rows)
-        return Prepared(piece, cleaned, text, superseded(cleaned, self.fields), self._suspicions.sentences())
+        lines = breaks(cleaned, self.fields, strict=self._upsert.reject_conflicts)
+        parts = zip(piece.cut(lines), cleaned.split(lines), strict=True) if lines else [(piece, cleaned)]
+        for part, rows in parts:
+            self._suspicions.look_at([row[0] for row in rows.rows])
+            merge_repeats(rows, self._merge)
+            text = self._upsert.as_text(rows.lines, rows.rows)
+            yield Prepared(part, rows, text, superseded(rows, self.fields), self._suspicions.sentences())
 
     def _merge(self, earlier: Sequence[Any], later: Sequence[Any]) -> Sequence[Any]:
         merged = last_given(earlier, later)
@@ -182,40 +228,79 @@ class MemberWork:
     def look_back(self, prepared: Prepared) -> None:
         self._matched(prepared)
 
-    def _matched(self, prepared: Prepared) -> tuple[Cleaned, Merged, dict[int, str]]:
-        """Stage and match a slice: its rows, what becomes of them, and of those whose phone an earlier slice had."""
+    def _matched(self, prepared: Prepared) -> _Matched:
+        """Stage and match a slice."""
         cleaned = without_erased(self.job.site, prepared.cleaned, email_at=self._email)
         upsert = self._upsert
         whole = len(cleaned.rows) == len(prepared.cleaned.rows)
         upsert.stage(cleaned.lines, cleaned.rows, text=prepared.text if whole else None)
         merged = upsert.match()
         piece = prepared.piece.offset
-        known = len(cleaned.rows) - merged.created > merged.ours
-        ids = self._seen_ids.met_before(upsert.known_ids() if known else (), piece=piece)
-        phones: set[str] = set()
-        if self._seen_phones is not None:
-            phones = self._seen_phones.met_before(upsert.new_phones() if merged.created else (), piece=piece)
-        if not (merged.ours or ids or phones):
-            return cleaned, merged, {}
-        repeated = {
-            line: outcome
-            for line, phone, member_id, ours, outcome in upsert.outcomes()
-            if ours or member_id in ids or phone in phones
-        }
-        return cleaned, merged, repeated
+        if self._seen_phones is None:
+            known = len(cleaned.rows) - merged.created > merged.ours
+            ids = self._seen_ids.met_before(upsert.known_ids() if known else (), piece=piece)
+            found = _Matched(cleaned, merged, set(merged.conflicts))
+            if merged.ours or ids:
+                self._find_repeated(found, ids)
+            return found
+        return self._checked(cleaned, merged, self._seen_phones, piece=piece)
+
+    def _find_repeated(self, found: _Matched, ids: set[int]) -> None:
+        """Note the rows whose member this import has made, or an earlier slice has had."""
+        changing: set[int] = set()
+        for line, _phone, member_id, ours, outcome in self._upsert.outcomes():
+            if ours or member_id in ids:
+                found.repeated[line] = outcome
+                if member_id and outcome == "updated" and not ours:
+                    changing.add(member_id)
+        changes = MemberChange.objects.filter(job=self.job, member_id__in=changing) if changing else ()
+        # That another row took a member's loyalty ID over is no change by a row of its own.
+        changed = {change.member_id for change in changes if change.changes.get("replaced_by", [None, None])[1] is None}
+        found.late = len(changing - changed)
+
+    def _checked(self, cleaned: Cleaned, merged: Merged, seen: SeenKeys, *, piece: int) -> _Matched:
+        """Compare a slice with the members and, as a check changes none of them, with what earlier slices said.
+
+        Of each phone it is kept whether it was counted as unchanged (=) or not (+), and the loyalty ID it was given.
+        """
+        earlier = seen.met_before((row[0] for row in cleaned.rows), piece=piece)
+        found = _Matched(cleaned, merged, set(merged.conflicts))
+        outcomes = {line: outcome for line, _phone, _pk, _ours, outcome in self._upsert.outcomes()}
+        at = self.fields.index("external_id") if "external_id" in self.fields else None
+        kept = {}
+        for line, row in zip(cleaned.lines, cleaned.rows, strict=True):
+            before = earlier.get(row[0])
+            own = row[at] if at is not None else None
+            given = before[1:] if before else ""
+            if given and own:
+                (found.conflicts.discard if given in (own, CLEAR) else found.conflicts.add)(line)
+            if before is not None:
+                found.repeated[line] = outcomes[line]
+            if self._upsert.reject_conflicts and line in found.conflicts:
+                continue
+            is_changed = outcomes[line] != "unchanged"
+            found.late += is_changed and before is not None and before[0] == "="
+            mark = "+" if is_changed or (before or "=")[0] == "+" else "="
+            kept[row[0]] = mark + (given if own is None else own or CLEAR)
+        seen.keep(kept)
+        return found
 
     def apply(self, prepared: Prepared, *, now: datetime) -> Applied:
-        cleaned, merged, repeated = self._matched(prepared)
+        found = self._matched(prepared)
+        cleaned, merged = found.cleaned, found.merged
         upsert = self._upsert
-        issues = list(cleaned.issues)
-        rejected = set(merged.conflicts) if upsert.reject_conflicts else set()
-        for line, row, cells in zip(cleaned.lines, cleaned.rows, cleaned.cells, strict=True) if repeated else ():
-            if line in repeated and line not in rejected:
+        rejected = found.conflicts if upsert.reject_conflicts else set()
+        issues = self._sharing_fate(cleaned, rejected)
+        for line, row, cells in zip(cleaned.lines, cleaned.rows, cleaned.cells, strict=True) if found.repeated else ():
+            if line in found.repeated and line not in rejected:
                 issues.append(repeat(line, row[0], cells))
         counts = Counter(created=merged.created, updated=merged.updated, unchanged=merged.unchanged)
-        counts.subtract(outcome for line, outcome in repeated.items() if line not in rejected)
-        if merged.conflicts:
-            issues += self._conflicts(cleaned, set(merged.conflicts))
+        # Rows that the database has rejected are in none of these counts.
+        uncounted = set(merged.conflicts) if upsert.reject_conflicts else set()
+        counts.subtract(outcome for line, outcome in found.repeated.items() if line not in uncounted)
+        counts.update(updated=found.late, unchanged=-found.late)
+        if found.conflicts:
+            issues += self._conflicts(cleaned, found.conflicts)
         if self.write:
             moved = [row for row in prepared.superseded if not rejected & {row.line, row.later_line}]
             present = set(cleaned.lines) if moved else ()
@@ -231,17 +316,33 @@ class MemberWork:
         return Applied(counts, in_order(issues))
 
     def _conflicts(self, cleaned: Cleaned, lines: set[int]) -> list[Issue]:
+        at = self.fields.index("external_id")
+        return [
+            self._conflict(line, cells, row[at] or "")
+            for line, row, cells in zip(cleaned.lines, cleaned.rows, cleaned.cells, strict=True)
+            if line in lines
+        ]
+
+    def _sharing_fate(self, cleaned: Cleaned, rejected: set[int]) -> list[Issue]:
+        """Return the issues of a slice, in which the repeats of rejected rows are rejected as well."""
+        if not rejected:
+            return list(cleaned.issues)
+        at = self.fields.index("external_id")
+        ids = {row[0]: row[at] or "" for line, row in zip(cleaned.lines, cleaned.rows, strict=True) if line in rejected}
+        return [
+            self._conflict(issue.line, issue.cells, ids[issue.value])
+            if issue.kind == Kind.DUPLICATE and issue.value in ids
+            else issue
+            for issue in cleaned.issues
+        ]
+
+    def _conflict(self, line: int, cells: Sequence[Any], external_id: str) -> Issue:
         if self._upsert.reject_conflicts:
             kind = Kind.REJECTED
             reason = _("The phone belongs to a member with another loyalty ID. Check which is right.")
         else:
             kind, reason = Kind.CONFLICT, _("The phone belonged to another loyalty ID; the file's is taken.")
-        at = self.fields.index("external_id")
-        return [
-            Issue(line, kind, "CONFLICT", reason, cells, "external_id", row[at] or "")
-            for line, row, cells in zip(cleaned.lines, cleaned.rows, cleaned.cells, strict=True)
-            if line in lines
-        ]
+        return Issue(line, kind, "CONFLICT", reason, cells, "external_id", external_id)
 
     def close(self) -> None:
         if self._seen_phones is not None:
@@ -258,18 +359,21 @@ class SubscriberWork:
         columns = Dialect.from_json(job.dialect).columns
         self.cleaner = PhoneCleaner(resource, columns, job.mapping, order=("phone", "subscribed_at"))
         self._value = resource.fields["subscribed_at"].cell.value
-        self._seen = SeenPhones()
+        self._seen = SeenKeys()
 
-    def prepare(self, piece: Slice) -> Prepared:
+    def prepare(self, piece: Slice) -> Iterator[Prepared]:
         cleaned = self.cleaner.clean(piece)
         merge_repeats(cleaned, _newest)
-        return Prepared(piece, cleaned)
+        yield Prepared(piece, cleaned)
 
     def look_back(self, prepared: Prepared) -> None:
         self._repeated(prepared.cleaned, prepared.piece)
 
-    def _repeated(self, cleaned: Cleaned, piece: Slice) -> set[str]:
-        return self._seen.met_before([row[0] for row in cleaned.rows], piece=piece.offset)
+    def _repeated(self, cleaned: Cleaned, piece: Slice) -> Collection[str]:
+        phones = [row[0] for row in cleaned.rows]
+        met = self._seen.met_before(phones, piece=piece.offset)
+        self._seen.keep(dict.fromkeys(phones, ""))
+        return met
 
     def apply(self, prepared: Prepared, *, now: datetime) -> Applied:
         cleaned = without_erased(self.job.site, prepared.cleaned, email_at=None)
@@ -323,18 +427,45 @@ class ActionWork:
                 % {"missing": ", ".join(f"“{name}”" for name in missing), "columns": ", ".join(columns)}
             )
 
-    def prepare(self, piece: Slice) -> Prepared:
-        return Prepared(piece, self.cleaner.clean(piece))
+        # What is recorded, an import finds in the database; a check must remember it.
+        self._seen = None if write else SeenKeys()
+
+    def prepare(self, piece: Slice) -> Iterator[Prepared]:
+        yield Prepared(piece, self.cleaner.clean(piece))
 
     def look_back(self, prepared: Prepared) -> None:
-        """Actions are known by their activity ID."""
+        if self._seen is not None:
+            self._results(prepared)
+
+    def _results(self, prepared: Prepared) -> list[Result]:
+        items = [self._item(row) for row in prepared.cleaned.rows]
+        with transaction.atomic():
+            results = record_actions(self.job.site, items, history=not self.job.options.get("trigger"))
+            if self._seen is not None:
+                results = self._as_repeats(results, self._seen, piece=prepared.piece.offset)
+            transaction.set_rollback(not self.write)
+        return results
+
+    def _as_repeats(self, results: list[Result], seen: SeenKeys, *, piece: int) -> list[Result]:
+        """Answer the actions that an earlier slice had as the import will, when they are recorded already."""
+        accepted = [str(result.activity_id) for result in results if result.status == "accepted"]
+        earlier = seen.met_before(accepted, piece=piece)
+        digests = dict(
+            LoyaltyAction.objects.filter(site=self.job.site, activity_id__in=accepted).values_list(
+                "activity_id", "digest"
+            )
+        )
+        seen.keep({name: digest for name, digest in digests.items() if name not in earlier})
+        return [
+            repeated(name, same=digests[name] == earlier[name])
+            if result.status == "accepted" and (name := str(result.activity_id)) in earlier
+            else result
+            for result in results
+        ]
 
     def apply(self, prepared: Prepared, *, now: datetime) -> Applied:
         cleaned = prepared.cleaned
-        items = [self._item(row) for row in cleaned.rows]
-        with transaction.atomic():
-            results = actions.record_actions(self.job.site, items, history=not self.job.options.get("trigger"))
-            transaction.set_rollback(not self.write)
+        results = self._results(prepared)
         counts: Counter[str] = Counter(rejected=len(cleaned.issues))
         issues = list(cleaned.issues)
         for line, cells, result in zip(cleaned.lines, cleaned.cells, results, strict=True):
@@ -363,7 +494,8 @@ class ActionWork:
         return {**item, "data": data} if data else item
 
     def close(self) -> None:
-        """Nothing is held."""
+        if self._seen is not None:
+            self._seen.close()
 
 
 _COUNTED_AS = {"accepted": "created", "duplicate": "duplicate", "conflict": "rejected", "rejected": "rejected"}
