@@ -61,6 +61,11 @@ class DialectForm(forms.Form):
     encoding = forms.ChoiceField(label=gettext_lazy("Encoding"), choices=encodings)
     delimiter = forms.ChoiceField(label=gettext_lazy("Columns are separated by"), choices=delimiters)
     has_header = forms.BooleanField(label=gettext_lazy("The first row names the columns"), required=False)
+    has_summary = forms.BooleanField(
+        label=gettext_lazy("The last row is a summary"),
+        required=False,
+        help_text=gettext_lazy("A summary is left out. Untick it where the row is a person."),
+    )
 
 
 class ConflictForm(forms.Form):

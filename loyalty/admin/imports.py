@@ -380,7 +380,10 @@ class ImportJobAdmin(SiteScopedAdmin):
         error: str = "",
     ) -> HttpResponse:
         dialect = Dialect.from_json(job.dialect)
-        initial = {"encoding": dialect.encoding, "delimiter": dialect.delimiter, "has_header": dialect.has_header}
+        initial = {
+            "encoding": dialect.encoding, "delimiter": dialect.delimiter, "has_header": dialect.has_header,
+            "has_summary": dialect.summary_line is not None,
+        }  # fmt: skip
         if conflict is None and job.kind == Kind.MEMBERS:
             conflict = ConflictForm({"on_conflict": job.options.get("on_conflict", "update")})
         context = self._context(request, job) | self._look(request, job, mapping)

@@ -7,6 +7,7 @@ does the work slice by slice.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -71,7 +72,7 @@ def start_import(
     unfinished is returned instead.
     """
     resource = resource_for(kind, site)
-    seen = survey(file, lambda headers: len(recognise(resource, headers)))
+    seen = survey(file, partial(recognise, resource))
     if resume and (left := _left_unfinished(site, kind, seen.sha256, dict(options or {}))):
         return left
     job = ImportJob(

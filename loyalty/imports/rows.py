@@ -47,6 +47,8 @@ class Dialect:
     body: int = 0
     body_line: int = 1
     lines: int = 0
+    # Where the last row begins, or the summary.
+    last_line: int = 0
     # The line of a summary under the data (“Total …”), which is left out.
     summary_line: int | None = None
     remarks: list[str] = field(default_factory=list)

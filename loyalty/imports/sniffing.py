@@ -8,8 +8,11 @@ import codecs
 import csv
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -28,7 +31,10 @@ from loyalty.imports.rows import (
     line_too_long,
     unreadable,
 )
-from loyalty.spreadsheets import restore
+from loyalty.spreadsheets import restore, typed
+
+# Tells which of some headers are recognised, and as which fields.
+Known = Callable[[Sequence[str]], Mapping[str, str]]
 
 DELIMITERS = {
     ",": gettext_lazy("comma"),
@@ -49,8 +55,14 @@ _TAIL = 65_536
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 _PHONE_LIKE = re.compile(r"\+?\(?\d[\d ().-]{5,18}\d", re.ASCII)
 _SUMMARY = re.compile(
-    r"(?i)\W*(grand total|sub-?total|total|sum|count|records|rows|row count|number of|end of)\b", re.ASCII
+    r"(?i)\W*(grand total|sub-?total|total|sum|count|records|rows|row count|number of|end of|generated|exported)\b",
+    re.ASCII,
 )
+# Rows at the end that may be a summary together.
+_SUMMARY_ROWS = 3
+_ADDRESSES = frozenset({"phone", "email"})
+_DIGITS_OF_A_PHONE = 7
+_SCIENTIFIC = re.compile(r"\d(?:[.,]\d+)?e\+?\d{1,2}", re.IGNORECASE | re.ASCII)
 _END = "\x1eEND\x1e"
 
 
@@ -63,10 +75,10 @@ class Survey:
     size: int
 
 
-def survey(file: Any, known: Callable[[Sequence[str]], int]) -> Survey:
+def survey(file: Any, known: Known) -> Survey:
     """Read the whole file and return how it is written; raises `ImportRefused`.
 
-    `known` tells how many of some headers are recognised, which settles doubts about the delimiter.
+    `known` settles doubts about the delimiter, the header, and whether the last row is a summary.
     """
     file.seek(0)
     head = file.read(_BLOCK)
@@ -86,15 +98,31 @@ def survey(file: Any, known: Callable[[Sequence[str]], int]) -> Survey:
             _("The file has more than %(rows)s rows (line %(line)d). Split it and import the parts.")
             % {"rows": f"{MAX_ROWS:,}", "line": MAX_ROWS + 2}
         )
-    last_line, last = _last_row(file, dialect, whole=scan.has_quotes or scan.has_long_lines)
-    if not scan.ends_with_newline and _is_cut(last, last_line, dialect, file):
+    last_rows = _last_rows(file, dialect, whole=scan.has_quotes or scan.has_long_lines)
+    last_line, last = last_rows[-1]
+    fields = known(dialect.columns)
+    address_at = [at for at, name in enumerate(dialect.columns) if fields.get(name, "phone") in _ADDRESSES]
+    is_summary = partial(_is_summary, address_at=address_at)
+    if not scan.ends_with_newline and not is_summary(last) and _is_cut(last, last_line, dialect, file):
         raise ImportRefused(_cut(last_line))
-    if last_line > dialect.body_line and _is_summary(last):
-        dialect.summary_line = last_line
-        dialect.remarks.append(_("The last row is a summary and is left out (line %(line)d).") % {"line": last_line})
+    dialect.last_line = last_line
+    for line, cells in reversed(last_rows):
+        if line <= dialect.body_line or not is_summary(cells):
+            break
+        dialect.last_line = line
+        dialect.summary_line = line
+    note_summary(dialect)
     if last_line < dialect.body_line or (dialect.summary_line and dialect.rows == 0):
         raise ImportRefused(_("The file has a header and no rows below it. Export the list again."))
     return Survey(dialect, scan.sha256.hexdigest(), scan.size)
+
+
+def note_summary(dialect: Dialect) -> None:
+    """Add the remark that a summary is left out, where one is."""
+    if dialect.summary_line:
+        dialect.remarks.append(
+            _("The last row is a summary and is left out (line %(line)d).") % {"line": dialect.summary_line}
+        )
 
 
 def _cut(line: int) -> str:
@@ -282,7 +310,7 @@ def describe(
     file: Any,
     encoding: str,
     *,
-    known: Callable[[Sequence[str]], int],
+    known: Known,
     start: int = 0,
     delimiter: str = "",
     has_header: bool | None = None,
@@ -329,7 +357,7 @@ def _too_many_columns(count: int, line: int) -> str:
     }  # fmt: skip
 
 
-def _delimiter(sample: list[str], known: Callable[[Sequence[str]], int]) -> str:
+def _delimiter(sample: list[str], known: Known) -> str:
     def score(delimiter: str) -> tuple[int, float, int]:
         try:
             rows = [row for row in csv.reader(sample, delimiter=delimiter) if row]
@@ -338,8 +366,8 @@ def _delimiter(sample: list[str], known: Callable[[Sequence[str]], int]) -> str:
         header = next((row for row in rows[:_TOP_ROWS] if known(row)), rows[0] if rows else [])
         width = len(header)
         if width < 2:
-            return (known(header), 0.0, 0)
-        return (known(header), sum(len(row) == width for row in rows) / len(rows), width)
+            return (len(known(header)), 0.0, 0)
+        return (len(known(header)), sum(len(row) == width for row in rows) / len(rows), width)
 
     return max(DELIMITERS, key=score)
 
@@ -353,7 +381,7 @@ class _Row:
     below_titles: bool
 
 
-def _first_row(file: Any, dialect: Dialect, known: Callable[[Sequence[str]], int]) -> _Row:
+def _first_row(file: Any, dialect: Dialect, known: Known) -> _Row:
     """Return the first row that is not blank or, below titles of one cell each, the header."""
     source = Lines(file, dialect.encoding, offset=dialect.start, number=dialect.start_line)
     rows: list[_Row] = []
@@ -374,7 +402,7 @@ def _first_row(file: Any, dialect: Dialect, known: Callable[[Sequence[str]], int
     return rows[0]
 
 
-def _is_header(cells: Sequence[str], known: Callable[[Sequence[str]], int]) -> bool:
+def _is_header(cells: Sequence[str], known: Known) -> bool:
     if known(cells):
         return True
     data = (_PHONE_LIKE.fullmatch(cell.strip()) or "@" in cell or cell.strip().isdigit() for cell in cells)
@@ -401,8 +429,8 @@ def _names(cells: Sequence[str], dialect: Dialect) -> list[str]:
 # --- The end of the file ----------------------------------------------------------------------------------------------
 
 
-def _last_row(file: Any, dialect: Dialect, *, whole: bool) -> tuple[int, list[str]]:
-    """Return line and cells of the last row, having looked at every cell where quotes or long lines ask for it."""
+def _last_rows(file: Any, dialect: Dialect, *, whole: bool) -> list[tuple[int, list[str]]]:
+    """Return line and cells of the last rows, having looked at every cell where quotes or long lines ask for it."""
     if whole:
         return _walk(file, dialect)
     file.seek(0, 2)
@@ -412,15 +440,14 @@ def _last_row(file: Any, dialect: Dialect, *, whole: bool) -> tuple[int, list[st
     begin -= (begin - dialect.start) % step
     file.seek(begin)
     text = file.read().decode(dialect.encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n")
-    rows = text.removesuffix("\n").split("\n")
-    line = dialect.lines
-    while len(rows) > 1 and not rows[-1].strip(f" {dialect.delimiter}"):
-        rows.pop()
-        line -= 1
-    return line, next(csv.reader([rows[-1]], delimiter=dialect.delimiter), [])
+    texts = text.removesuffix("\n").split("\n")
+    first_line = dialect.lines - len(texts) + 1
+    filled = [(line, text) for line, text in enumerate(texts, first_line) if text.strip(f" {dialect.delimiter}")]
+    rows = filled[-_SUMMARY_ROWS:] or [(first_line, texts[0])]
+    return [(line, next(csv.reader([text], delimiter=dialect.delimiter), [])) for line, text in rows]
 
 
-def _walk(file: Any, dialect: Dialect) -> tuple[int, list[str]]:
+def _walk(file: Any, dialect: Dialect) -> list[tuple[int, list[str]]]:
     source = Lines(file, dialect.encoding, offset=dialect.start, number=dialect.start_line)
 
     def with_end() -> Iterator[str]:
@@ -431,17 +458,18 @@ def _walk(file: Any, dialect: Dialect) -> tuple[int, list[str]]:
             yield "\n"
         yield _END
 
-    line, last, last_line = dialect.start_line, [""], dialect.start_line
+    line = dialect.start_line
+    last = deque([(line, [""])], maxlen=_SUMMARY_ROWS)
     try:
         for cells in csv.reader(with_end(), delimiter=dialect.delimiter):
             if cells == [_END]:
-                return last_line, last
+                return list(last)
             if len(cells) > MAX_COLUMNS and any(cells[MAX_COLUMNS:]):
                 raise ImportRefused(_too_many_columns(len(cells), line))
             if max(map(len, cells), default=0) > MAX_CELL:
                 raise ImportRefused(_cell_too_long(line))
             if any(map(str.strip, cells)):
-                last, last_line = cells, line
+                last.append((line, cells))
             line = source.number
     except csv.Error:
         raise ImportRefused(_cell_too_long(line)) from None
@@ -458,7 +486,7 @@ def _cell_too_long(line: int) -> str:
 def _is_cut(last: list[str], line: int, dialect: Dialect, file: Any) -> bool:
     """Tell whether a last line without a line end is the beginning of a row: shorter than all rows at the top."""
     width = len(dialect.columns)
-    if line <= dialect.body_line or len(last) >= width or _is_summary(last):
+    if line <= dialect.body_line or len(last) >= width:
         return False
     source = Lines(file, dialect.encoding, offset=dialect.body, number=dialect.body_line)
     for number, cells in enumerate(csv.reader(iter(source), delimiter=dialect.delimiter)):
@@ -469,8 +497,18 @@ def _is_cut(last: list[str], line: int, dialect: Dialect, file: Any) -> bool:
     return True
 
 
-def _is_summary(cells: list[str]) -> bool:
-    texts = [cell.strip() for cell in cells if cell.strip()]
-    return bool(
-        texts and _SUMMARY.match(texts[0]) and not any(_PHONE_LIKE.fullmatch(text) and len(text) > 9 for text in texts)
-    )
+def _is_summary(cells: list[str], *, address_at: Sequence[int]) -> bool:
+    """Tell whether a row begins as a summary does and can be nobody: no cell in the columns of addresses is one."""
+    filled = [(at, typed(cell)) for at, cell in enumerate(cells) if cell.strip()]
+    if not filled or not _SUMMARY.match(filled[0][1]):
+        return False
+    addresses = [text for at, text in filled if at in address_at]
+    return not any("@" in text for text in addresses) and not any(map(_may_be_phone, addresses))
+
+
+def _may_be_phone(text: str) -> bool:
+    """Tell whether a cell may be meant as a phone, in whatever spelling; “Total on 2026-11-20” is none."""
+    plain = unicodedata.normalize("NFKC", text)
+    if _SUMMARY.match(plain):
+        return False
+    return sum(map(str.isdecimal, plain)) >= _DIGITS_OF_A_PHONE or _SCIENTIFIC.fullmatch(plain) is not None

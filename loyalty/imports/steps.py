@@ -5,6 +5,7 @@ Asking only notes in the job what is wanted; a worker (`imports.run.due_jobs`) d
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -12,7 +13,7 @@ from django.utils.translation import gettext as _
 from loyalty.cells import CLEAR, CellError
 from loyalty.imports.rows import Dialect, ImportRefused, slices
 from loyalty.imports.run import ENDED
-from loyalty.imports.sniffing import MARKS, describe
+from loyalty.imports.sniffing import MARKS, describe, note_summary
 from loyalty.imports.undo import may_undo
 from loyalty.models import ImportJob
 from loyalty.resources import column_of, recognise, resource_for
@@ -94,7 +95,7 @@ def _look_at(look: ColumnLook, check: Any, line: int, text: str) -> None:
         look.good += 1
 
 
-def change_dialect(job: ImportJob, *, encoding: str, delimiter: str, has_header: bool) -> None:
+def change_dialect(job: ImportJob, *, encoding: str, delimiter: str, has_header: bool, has_summary: bool) -> None:
     """Read the file in another way than was detected, and forget the mapping. Raises `ImportRefused`."""
     if not _is_open(job):
         raise ImportRefused(_("The import has begun; how its file is read cannot be changed any more."))
@@ -104,10 +105,11 @@ def change_dialect(job: ImportJob, *, encoding: str, delimiter: str, has_header:
         head = file.read(4)
         start = next((len(mark) for mark, name in MARKS if head.startswith(mark) and name == encoding), 0)
         dialect = describe(
-            file, encoding, known=lambda headers: len(recognise(resource, headers)), start=start, delimiter=delimiter,
-            has_header=has_header,
+            file, encoding, known=partial(recognise, resource), start=start, delimiter=delimiter, has_header=has_header,
         )  # fmt: skip
-    dialect.lines, dialect.summary_line = known.lines, known.summary_line
+    dialect.lines, dialect.last_line = known.lines, known.last_line
+    dialect.summary_line = known.last_line if has_summary and known.last_line > dialect.body_line else None
+    note_summary(dialect)
     job.dialect, job.mapping, job.phase, job.state, job.checkpoint = (
         dialect.as_json(),
         {},

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from loyalty import imports
 from loyalty.imports.rejects import local_path
+from loyalty.imports.rows import Dialect
 from loyalty.management.site_option import add_site_option, site_of
 from loyalty.models import ImportJob
 
@@ -70,6 +71,8 @@ def _say_waiting(command: BaseCommand, other: ImportJob) -> None:
 
 def report(command: BaseCommand, options: Mapping[str, Any], job: ImportJob, counts: dict[str, int]) -> None:
     """Print the counts, for people or as JSON."""
+    for remark in Dialect.from_json(job.dialect).remarks:
+        command.stderr.write(remark)
     rejects_file = local_path(job)
     if options["json"]:
         command.stdout.write(json.dumps({**counts, "rejects_file": rejects_file}))

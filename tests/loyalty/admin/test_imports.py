@@ -154,6 +154,16 @@ def test_how_the_file_is_read_can_be_changed(site: Site) -> None:
     assert "separated by comma · without a header row" in text_of(page_now)
 
 
+def test_a_summary_can_be_taken_in(site: Site) -> None:
+    client = browser(make_user(site))
+    job = uploaded(client, site, b"phone\n+17705550101\nTotal: 1\n")
+    shown = client.get(page("change", job))
+    assert "The last row is a summary and is left out (line 3)" in text_of(shown)
+    assert shown.context["dialect_form"].initial["has_summary"] is True
+    client.post(page("dialect", job), {"encoding": "utf-8", "delimiter": ",", "has_header": "on"})
+    assert imports.check_import(ImportJob.objects.get(pk=job.pk)).read == 2
+
+
 def test_the_same_file_is_noticed(site: Site) -> None:
     client = browser(make_user(site))
     job = checked(client, site)

@@ -60,7 +60,7 @@ _TARGETS = [
     "phone", "email", "external_id", "points", "birth_date", "joined_at", "extended_attributes.zip", "subscribed_at",
     "activity_id", "action", "occurred_at", "data", "data.order_id", "nonsense", "",
 ]  # fmt: skip
-_CHOICES = st.tuples(st.sampled_from(ENCODINGS), st.sampled_from(list(DELIMITERS)), st.booleans())
+_CHOICES = st.tuples(st.sampled_from(ENCODINGS), st.sampled_from(list(DELIMITERS)), st.booleans(), st.booleans())
 any_bytes = st.binary(max_size=120) | mutated() | tables() | tables()
 
 
@@ -74,7 +74,7 @@ def assert_is_a_sentence(text: str) -> None:
 def test_any_bytes_are_described_or_refused(content: bytes) -> None:
     resource = resource_for(ImportJob.Kind.MEMBERS, Site())
     try:
-        seen = survey(io.BytesIO(content), lambda headers: len(recognise(resource, headers)))
+        seen = survey(io.BytesIO(content), partial(recognise, resource))
     except ImportRefused as refusal:
         assert_is_a_sentence(str(refusal))
     else:
@@ -94,14 +94,16 @@ class AnyBytes(TestCase):
         conflicts=st.sampled_from(["update", "reject"]),
     )
     def test_an_import_takes_them_or_refuses_them(
-        self, content: bytes, kind: str, chosen: tuple[str, str, bool] | None, targets: list[str], conflicts: str
+        self, content: bytes, kind: str, chosen: tuple[str, str, bool, bool] | None, targets: list[str], conflicts: str
     ) -> None:
         """Also when somebody chooses how the file is read and what its columns are, however wrongly."""
         options = {"on_conflict": conflicts, "subscribe": True, "evidence": "test"}
         try:
             job = imports.start_import(make_site(), io.BytesIO(content), "upload.csv", kind=kind, options=options)
             if chosen is not None:
-                change_dialect(job, encoding=chosen[0], delimiter=chosen[1], has_header=chosen[2])
+                change_dialect(
+                    job, encoding=chosen[0], delimiter=chosen[1], has_header=chosen[2], has_summary=chosen[3]
+                )
             mapping = {**imports.propose_mapping(job), **dict(zip(job.dialect["columns"], targets, strict=False))}
             look_ahead(job, mapping)
             imports.set_mapping(job, mapping)

@@ -119,6 +119,10 @@ TABLE: dict[str, Rows | str] = {
     # Rows
     "summary_row.csv": Rows(created=3, remark=SUMMARY),
     "summary_row_after_a_blank_line.csv": Rows(created=3, remark=SUMMARY),
+    "summary_of_two_rows.csv": Rows(created=2, remark="last row is a summary and is left out (line 5)"),
+    "last_person_is_called_sum.csv": Rows(created=2),
+    "last_person_is_called_total_phone_cut.csv": Rows(created=1, rejected={3: "A spreadsheet has cut the digits"}),
+    "last_id_begins_with_rows.csv": Rows(created=2),
     "summary_row_alone.csv": Rows(rejected={2: "letters or no digits"}),
     "blank_lines.csv": Rows(created=3),
     "rows_too_short.csv": Rows(created=3, rejected={4: "letters or no digits"}),
@@ -502,6 +506,15 @@ def test_a_letter_across_two_blocks_that_windows_1252_does_not_have(site: Site) 
     assert imports.start_import(site, io.BytesIO(content), "members.csv").dialect["encoding"] == "latin-1"
 
 
+@pytest.mark.parametrize(
+    "phone", ["７７０５５５０１０２", "tel:+17705550102", "770/555/0102", "'+1 770 555 0102", "770555010"]
+)
+@pytest.mark.parametrize("name", ["Sum", "Count", "Total", "End of"])
+def test_a_last_row_with_a_phone_is_a_person(site: Site, name: str, phone: str) -> None:
+    job = imports.start_import(site, io.BytesIO(f"Name,Telefon\nAda,+17705550101\n{name},{phone}\n".encode()), "m.csv")
+    assert job.dialect["summary_line"] is None
+
+
 # --- A way of reading that was chosen by hand -------------------------------------------------------------------------
 
 
@@ -510,6 +523,20 @@ def test_a_wrong_choice_is_refused_and_changes_nothing(site: Site) -> None:
     before = job.dialect
     for encoding in ("utf-8", "cp1252", "latin-1"):
         with pytest.raises(ImportRefused, match=f"cannot be read as {encoding.upper()}. Choose another encoding"):
-            change_dialect(job, encoding=encoding, delimiter=",", has_header=True)
+            change_dialect(job, encoding=encoding, delimiter=",", has_header=True, has_summary=False)
     job.refresh_from_db()
     assert job.dialect == before
+
+
+def test_a_last_row_is_taken_for_a_summary_or_not_as_chosen(site: Site) -> None:
+    def summary_of(content: bytes, *, chosen: bool) -> tuple[int | None, bool]:
+        job = imports.start_import(site, io.BytesIO(content), "members.csv")
+        change_dialect(job, encoding="utf-8", delimiter=",", has_header=True, has_summary=chosen)
+        return job.dialect["summary_line"], SUMMARY in " ".join(job.dialect["remarks"])
+
+    person, total = b"phone\n+17705550101\n+17705550102\n", b"phone\n+17705550101\nTotal: 1\n"
+    assert summary_of(person, chosen=True) == (3, True)
+    assert summary_of(person, chosen=False) == (None, False)
+    assert summary_of(total, chosen=True) == (3, True)
+    assert summary_of(total, chosen=False) == (None, False)
+    assert summary_of(b"phone\n+17705550101\n", chosen=True) == (None, False)

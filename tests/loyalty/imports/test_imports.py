@@ -220,6 +220,13 @@ def test_the_command_prints_its_counts(tmp_path: Path) -> None:
         call_command("import_members", "--site", site.site_id, str(tmp_path / "absent.csv"))
 
 
+def test_the_command_says_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "members.csv"
+    path.write_text("phone\n7705550101\nTotal: 1\n")
+    assert command("import_members", make_site(), path)["read"] == 1
+    assert "summary and is left out (line 3)" in capsys.readouterr().err
+
+
 def test_a_list_of_subscribers_raises_consent_and_never_an_opt_out(tmp_path: Path) -> None:
     site = make_site()
     consent.opt_out(site, "+17705550103")

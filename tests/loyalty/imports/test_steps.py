@@ -61,17 +61,17 @@ def test_no_more_than_the_first_rows_are_looked_at(site: Site) -> None:
 def test_how_a_file_is_read_can_be_changed(site: Site) -> None:
     job = upload(site, "phone;name\n7705550101;Jos\xe9\n".encode("cp1252"))
     assert job.dialect["encoding"] == "cp1252"
-    change_dialect(job, encoding="latin-1", delimiter=",", has_header=False)
+    change_dialect(job, encoding="latin-1", delimiter=",", has_header=False, has_summary=False)
     assert job.dialect["columns"] == ["Column 1"] and job.mapping == {}
-    change_dialect(job, encoding="cp1252", delimiter=";", has_header=True)
+    change_dialect(job, encoding="cp1252", delimiter=";", has_header=True, has_summary=False)
     assert job.dialect["columns"] == ["phone", "name"] and look_ahead(job, {}).rows == 1
     with pytest.raises(ImportRefused, match="cannot be read as UTF-8"):
-        change_dialect(job, encoding="utf-8", delimiter=";", has_header=True)
+        change_dialect(job, encoding="utf-8", delimiter=";", has_header=True, has_summary=False)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(site: Site) -> None:
     job = upload(site, b"\xef\xbb\xbfphone,tier\n+17705550101,Gold\n")
-    change_dialect(job, encoding="utf-8", delimiter=",", has_header=True)
+    change_dialect(job, encoding="utf-8", delimiter=",", has_header=True, has_summary=False)
     assert job.dialect["columns"] == ["phone", "tier"]
 
 
