@@ -19,7 +19,6 @@ from django.utils.translation import gettext as _
 from loyalty import audit
 from loyalty.cells import CellError, PhoneCell
 from loyalty.imports.cleaning import Cleaned, PhoneCleaner
-from loyalty.imports.rejects import LINE, REASON
 from loyalty.imports.rows import MAX_CELL, Dialect, ImportRefused, Slice, slices
 from loyalty.imports.run import check_import, due_jobs, job_ahead, run_import
 from loyalty.imports.sniffing import survey
@@ -108,16 +107,11 @@ def propose_mapping(job: ImportJob) -> dict[str, str]:
     if not dialect.has_header:
         return _by_content(job, dialect)
     earlier = ImportJob.objects.filter(site=job.site, kind=job.kind).exclude(pk=job.pk).exclude(mapping={})
-    columns = _without_ours(dialect.columns)
+    columns = dialect.columns_of_theirs
     for known, mapping in earlier.order_by("-pk").values_list("dialect", "mapping")[:20]:
-        if _without_ours(known.get("columns", [])) == columns:
-            return {name: field for name, field in mapping.items() if name in dialect.columns}
+        if Dialect.from_json(known).columns_of_theirs == columns:
+            return {name: field for name, field in mapping.items() if name in columns}
     return recognise(resource, columns)
-
-
-def _without_ours(columns: Sequence[str]) -> list[str]:
-    """Return the columns without those that a rejects file has besides."""
-    return [name for name in columns if name.casefold() not in (LINE, REASON)]
 
 
 def set_mapping(job: ImportJob, mapping: Mapping[str, str]) -> None:

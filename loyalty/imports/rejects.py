@@ -2,7 +2,10 @@
 
 import csv
 import io
+import re
 import tempfile
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,30 @@ from loyalty.models import ImportIssue, ImportJob
 from loyalty.spreadsheets import defuse
 
 # The columns that we add; an import passes over them.
-LINE, REASON = "line", "reason"
+_ADDED = ("line", "reason")
+_SENTENCE = re.compile(r"\S+ .*[.)]", re.DOTALL)
+
+
+def added_columns(columns: Sequence[str]) -> tuple[str, str]:
+    """Return the names of the two columns that we add to these, which have names of their own."""
+    taken = {name.casefold() for name in columns}
+    for number in count(1):
+        line, reason = (name if number == 1 else f"reject_{name}" + f"_{number - 1}" * (number > 2) for name in _ADDED)
+        if not taken & {line, reason}:
+            break
+    return line, reason
+
+
+def ours_among(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return which columns of a file we have added: the last two, when they are called so and hold what we write."""
+    ours, at = list(columns[-2:]), len(columns) - 2
+    if [name.casefold() for name in ours] != list(added_columns(columns[:-2])):
+        return []
+    texts = [(row[at].strip(), row[at + 1].strip()) for row in rows if len(row) > at + 1]
+    # People who mend a file add rows of their own, and leave both blank.
+    given = [(line, reason) for line, reason in texts if line or reason]
+    is_ours = given and all(line.isdecimal() and _SENTENCE.fullmatch(reason) for line, reason in given)
+    return ours if is_ours else []
 
 
 def write_rejects(job: ImportJob) -> None:
@@ -39,12 +65,11 @@ def write_rejects(job: ImportJob) -> None:
 
 def write_issues(text: Any, job: ImportJob, issues: Any) -> None:
     """Write issues as CSV: the original columns, line and reason; no cell runs as a formula in a spreadsheet."""
-    columns = [name for name in Dialect.from_json(job.dialect).columns if name.casefold() not in (LINE, REASON)]
-    skipped = [
-        index for index, name in enumerate(Dialect.from_json(job.dialect).columns) if name.casefold() in (LINE, REASON)
-    ]
+    dialect = Dialect.from_json(job.dialect)
+    columns = dialect.columns_of_theirs
+    skipped = [index for index, name in enumerate(dialect.columns) if name in dialect.ours]
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow([*map(defuse, columns), LINE, REASON])
+    writer.writerow([*map(defuse, columns), *added_columns(columns)])
     rows = issues.values_list("cells", "line", "reason").iterator(chunk_size=2000)
     for cells, line, reason in rows:
         kept = [defuse(cell) for index, cell in enumerate(cells) if index not in skipped]

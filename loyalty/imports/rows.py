@@ -41,6 +41,8 @@ class Dialect:
     has_header: bool = True
     # The names of the columns, each once; those of a file without header are numbered.
     columns: list[str] = field(default_factory=list)
+    # Those of them that a rejects file of ours has added: line and reason.
+    ours: list[str] = field(default_factory=list)
     # Byte and line where the text begins (after a byte order mark), and where its first row of data does.
     start: int = 0
     start_line: int = 1
@@ -59,6 +61,11 @@ class Dialect:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
         return cls(**stored)
+
+    @property
+    def columns_of_theirs(self) -> list[str]:
+        """The columns without those that we have added."""
+        return [name for name in self.columns if name not in self.ours]
 
     @property
     def rows(self) -> int:

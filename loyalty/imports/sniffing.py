@@ -19,6 +19,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from loyalty.imports.rejects import ours_among
 from loyalty.imports.rows import (
     MAX_BYTES,
     MAX_CELL,
@@ -29,6 +30,7 @@ from loyalty.imports.rows import (
     ImportRefused,
     Lines,
     line_too_long,
+    slices,
     unreadable,
 )
 from loyalty.spreadsheets import restore, typed
@@ -344,11 +346,17 @@ def describe(
             )
         dialect.columns = _names(first.cells, dialect)
         dialect.body, dialect.body_line = first.offset, first.next_line
+        dialect.ours = _ours(file, dialect)
     else:
         dialect.columns = [_("Column %(n)d") % {"n": n} for n in range(1, len(first.cells) + 1)]
         dialect.body, dialect.body_line = dialect.start, dialect.start_line
         dialect.remarks.append(_("The file has no header row; its columns are numbered."))
     return dialect
+
+
+def _ours(file: Any, dialect: Dialect) -> list[str]:
+    piece = next(slices(file, dialect, offset=dialect.body, line=dialect.body_line, size=_SAMPLE_LINES), None)
+    return ours_among(dialect.columns, piece.rows) if piece else []
 
 
 def _too_many_columns(count: int, line: int) -> str:

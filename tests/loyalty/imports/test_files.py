@@ -116,6 +116,7 @@ TABLE: dict[str, Rows | str] = {
     "one_column_of_names.csv": NO_PHONE,
     "one_row_without_header.csv": Rows(created=1, remark=NO_HEADER),
     "line_and_reason_columns.csv": Rows(created=1, rejected={3: "too short: it has 4 digits"}),
+    "reason_and_line_columns_of_their_own.csv": Rows(created=1, rejected={3: "no e-mail address"}),
     # Rows
     "summary_row.csv": Rows(created=3, remark=SUMMARY),
     "summary_row_after_a_blank_line.csv": Rows(created=3, remark=SUMMARY),
@@ -314,9 +315,12 @@ def assert_come_back(job: ImportJob, content: bytes, rejected: dict[int, str]) -
     """The rejects file has each row as it was, is rejected again as it is, and taken once it is mended."""
     raw = rejects_of(job)
     header, *rows = table_of(raw)
-    assert header[-2:] == ["line", "reason"]
-    originals = lines_of(content, Dialect.from_json(job.dialect))
-    ours = [at for at, name in enumerate(job.dialect["columns"]) if name in ("line", "reason")]
+    dialect = Dialect.from_json(job.dialect)
+    assert header[-2:] == (
+        ["reject_line", "reject_reason"] if "line" in dialect.columns_of_theirs else ["line", "reason"]
+    )
+    originals = lines_of(content, dialect)
+    ours = [at for at, name in enumerate(dialect.columns) if name in dialect.ours]
     width = len(header) - 2
     for (line, reason), row in zip(rejected.items(), rows, strict=True):
         assert row[width : width + 2] == [str(line), reason]
@@ -325,6 +329,7 @@ def assert_come_back(job: ImportJob, content: bytes, rejected: dict[int, str]) -
         for cell, original in zip(row[:width] + row[width + 2 :], cells, strict=True):
             assert cell in (original, f"'{original}")
     again = go_through(job.site, raw, "rejects.csv")
+    assert again.dialect["ours"] == header[-2:]
     assert (again.read, again.rejected) == (len(rows), len(rows))
     reasons = [issue.reason for issue in again.issues.order_by("line")]
     # But for the numbers: there are two columns more.
@@ -410,6 +415,19 @@ def test_the_headers_of_annex_cloud_are_known(site: Site, family: str) -> None:
         assert (ada.tier, ada.points) == ("Gold", 1320)
     if family != "member_report":
         assert (ada.email, ada.first_name, ada.last_name) == ("ada@example.com", "Ada", "Byron")
+
+
+def test_columns_that_are_called_like_ours_come_back_untouched(site: Site) -> None:
+    content = (FILES / "reason_and_line_columns_of_their_own.csv").read_bytes()
+    own = {"reason": "extended_attributes.reason", "line": "extended_attributes.line"}
+    job = go_through(site, content, "members.csv", {"phone": "phone", "email": "email", **own})
+    assert table_of(rejects_of(job)) == [
+        ["phone", "email", "reason", "line", "reject_line", "reject_reason"],
+        ["+17705550102", "nonsense", "Returned", "North", "3", job.issues.get().reason],
+    ]
+    mended_file = rejects_of(job).replace(b"nonsense", b"grace@example.com")
+    assert go_through(site, mended_file, "mended.csv").created == 1
+    assert member(site, "+17705550102").extended_attributes == {"reason": "Returned", "line": "North"}
 
 
 def test_foreign_headers_are_matched_by_hand_and_remembered(site: Site) -> None:

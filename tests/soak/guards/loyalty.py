@@ -401,7 +401,7 @@ MUTATIONS = (
     ),
     Mutation(
         "column names of rejects are defused", "loyalty/imports/rejects.py",
-        "[*map(defuse, columns), LINE", "[*columns, LINE",
+        "[*map(defuse, columns), *added", "[*columns, *added",
         _IMPORTS + "test_rejected_rows_come_back_with_line_and_reason_and_import_once_mended",
     ),
     Mutation(
