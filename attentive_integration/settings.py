@@ -238,6 +238,11 @@ CELERY_BEAT_SCHEDULE = {
     "send what is due": {"task": "messaging.tasks.send_due", "schedule": 5.0, "options": {"expires": 5}},
     "ask waiting members": {"task": "loyalty.tasks.subscribe_waiting", "schedule": 20.0, "options": {"expires": 20}},
     "go on with imports": {"task": "loyalty.tasks.resume_jobs", "schedule": 10.0, "options": {"expires": 10}},
+    "delete old import files": {
+        "task": "loyalty.tasks.import_files_expire",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "carry out exports": {"task": "messaging.tasks.export_due", "schedule": 30.0, "options": {"expires": 30}},
     "look for unheard opt-outs": {
         "task": "loyalty.tasks.reconcile_silent_sites",

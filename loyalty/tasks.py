@@ -64,6 +64,12 @@ def resume_jobs() -> None:
         wake(_IMPORT_TASKS[phase], job_id)
 
 
+@shared_task(name="loyalty.tasks.import_files_expire")
+def import_files_expire() -> None:
+    """Delete the uploads and rejects files whose time is over."""
+    imports.delete_expired()
+
+
 @shared_task(name="loyalty.tasks.import_check", **_LONG)
 def import_check(job_id: int) -> None:
     """Go through a file without writing anything, for a while."""

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from attentive_integration import rate_limit
 from attentive_integration.http import VendorError
 from loyalty import audit, consent, tokens
+from loyalty.imports.files import rejects_of
 from loyalty.models import (
     AccessToken,
     Consent,
@@ -152,7 +153,8 @@ def _stored_files(site: Site) -> set[str]:
     """Name the files of the site that are still kept and may hold the person."""
     imports = ImportJob.objects.filter(site=site).values_list("file", "rejects_file")
     exports = ExportJob.objects.filter(site=site).values_list("file", flat=True)
-    return {name for pair in imports for name in pair if name} | {name for name in exports if name}
+    names = {name for pair in imports for name in pair if name} | {name for name in exports if name}
+    return names | set(rejects_of(site.pk))
 
 
 def _tell_attentive(site: Site, phones: set[str], emails: set[str], done: Erasure) -> None:

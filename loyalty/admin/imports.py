@@ -24,6 +24,7 @@ from loyalty.admin import import_pages as pages
 from loyalty.admin.base import ActionRefused, ObjectAction, SiteScopedAdmin
 from loyalty.admin.import_forms import ConflictForm, DialectForm, SubscribeForm, UploadForm
 from loyalty.admin.waiting import duration, worker_silence
+from loyalty.imports.files import reason_of
 from loyalty.imports.rejects import write_issues
 from loyalty.imports.rows import Dialect, ImportRefused
 from loyalty.imports.steps import (
@@ -464,7 +465,7 @@ class ImportJobAdmin(SiteScopedAdmin):
 
     # --- Downloads ------------------------------------------------------------------------------------------------
 
-    def rows_view(self, request: HttpRequest, object_id: int, what: str) -> FileResponse:
+    def rows_view(self, request: HttpRequest, object_id: int, what: str) -> HttpResponse | FileResponse:
         """Rows of the file with line and reason: the rejected ones, or the repeated ones."""
         job = self._job_to_work_on(request, str(object_id))
         kinds = {"rejected": ImportIssue.Kind.REJECTED, "duplicates": ImportIssue.Kind.DUPLICATE}
@@ -474,9 +475,14 @@ class ImportJobAdmin(SiteScopedAdmin):
         if not rows.exists():
             raise Http404
         # A file in the system's temporary folder: gone when it is closed, whatever its size.
-        file = tempfile.NamedTemporaryFile("w+", encoding="utf-8-sig", newline="")  # noqa: SIM115
-        write_issues(file, job, rows)
-        file.flush()
+        try:
+            file = tempfile.NamedTemporaryFile("w+", encoding="utf-8-sig", newline="")  # noqa: SIM115
+            write_issues(file, job, rows)
+            file.flush()
+        except OSError as error:
+            refusal = _("The file could not be made: %(why)s. Make room on the server and download it again.")
+            messages.error(request, refusal % {"why": reason_of(error)})
+            return HttpResponseRedirect(self.object_url(job) + self._query(request))
         audit.record("import.downloaded", site=job.site, request=request, target=f"{job.file_name}: {what}")
         stem = job.file_name.rpartition(".")[0] or job.file_name
         answer = FileResponse(open(file.name, "rb"), as_attachment=True, filename=f"{stem}-{what}.csv")  # noqa: SIM115

@@ -11,7 +11,6 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from django.core.files import File
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -19,6 +18,7 @@ from django.utils.translation import gettext as _
 from loyalty import audit
 from loyalty.cells import CellError, PhoneCell
 from loyalty.imports.cleaning import Cleaned, PhoneCleaner
+from loyalty.imports.files import delete_expired, delete_stored, open_upload, store_upload
 from loyalty.imports.rows import MAX_CELL, Dialect, ImportRefused, Slice, slices
 from loyalty.imports.run import check_import, due_jobs, job_ahead, run_import
 from loyalty.imports.sniffing import survey
@@ -36,6 +36,7 @@ __all__ = [
     "Outcome",
     "ask_cancel",
     "check_import",
+    "delete_expired",
     "discard",
     "due_jobs",
     "job_ahead",
@@ -78,9 +79,7 @@ def start_import(
         site=site, kind=kind, created_by=known_user(by), file_name=file_name[:255], sha256=seen.sha256, size=seen.size,
         dialect=seen.dialect.as_json(), options=dict(options or {}),
     )  # fmt: skip
-    file.seek(0)
-    # The name in storage is ours: what somebody called their file goes into no path.
-    job.file.save("upload.csv", file if isinstance(file, File) else File(file), save=False)
+    store_upload(job, file)
     job.save()
     audit.record("import.started", site=site, user=by, target=job.file_name)
     return job
@@ -91,9 +90,11 @@ def _left_unfinished(site: Site, kind: str, sha256: str, options: dict[str, Any]
     return next((job for job in running.order_by("-pk") if job.options == options), None)
 
 
-def discard(job: ImportJob) -> None:
-    """Forget a job that has written nothing, with its upload; its rejects file, if any, stays on disk."""
-    job.file.delete(save=False)
+def discard(job: ImportJob, *, keep_rejects: bool = False) -> None:
+    """Forget a job that has written nothing, with its files; with `keep_rejects` for whoever was told their path."""
+    delete_stored(job.file.name)
+    if not keep_rejects:
+        delete_stored(job.rejects_file.name)
     job.delete()
 
 
@@ -142,7 +143,7 @@ def ask_cancel(job: ImportJob) -> None:
 def _by_content(job: ImportJob, dialect: Dialect) -> dict[str, str]:
     """Match the columns of a file without header: the first that holds phones, and the first that holds e-mails."""
     resource = resource_for(job.kind, job.site)
-    with job.file.open("rb") as file:
+    with open_upload(job) as file:
         rows = slices(file, dialect, offset=dialect.body, line=dialect.body_line, size=_SAMPLE)
         piece = next(rows, Slice())
     found: dict[str, str] = {}

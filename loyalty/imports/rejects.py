@@ -12,7 +12,9 @@ from typing import Any
 from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
+from django.utils.translation import gettext as _
 
+from loyalty.imports.files import reason_of, rejects_folder, save_whole
 from loyalty.imports.rows import Dialect
 from loyalty.models import ImportIssue, ImportJob
 from loyalty.spreadsheets import defuse
@@ -45,22 +47,40 @@ def ours_among(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[st
 
 
 def write_rejects(job: ImportJob) -> None:
-    """Write the job's rejected rows to storage and note the file; nothing is written when none was rejected."""
+    """Write the job's rejected rows to storage and note the file; nothing is written when none was rejected.
+
+    A disk that refuses the file undoes nothing: `findings["rejects_error"]` says so, and the rows stay
+    """
     rejected = job.issues.filter(kind=ImportIssue.Kind.REJECTED).order_by("pk")
     if not rejected.exists():
         return
-    name = f"rejects/{job.phase.lower()}-{job.pk}.csv"
+    name = f"{rejects_folder(job.site_id)}/{job.phase.lower()}-{job.pk}.csv"
+    mine = ImportJob.objects.filter(pk=job.pk, fence=job.fence)
+    try:
+        stored = _stored(name, job, rejected)
+    except OSError as error:
+        sentence = _(
+            "The file of the rejected rows could not be written: %(why)s. Everything else is done. Make room; the "
+            "import's page makes the file anew for each download."
+        ) % {"why": reason_of(error)}
+        mine.update(findings={**mine.values_list("findings", flat=True).get(), "rejects_error": sentence})
+        return
+    mine.update(rejects_file=stored)
+    job.rejects_file = stored
+
+
+def _stored(name: str, job: ImportJob, rejected: Any) -> str:
     with tempfile.TemporaryFile("w+b") as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        write_issues(text, job, rejected)
-        text.flush()
-        file.seek(0)
-        # A worker that died here has left the file behind; it is the same file.
-        default_storage.delete(name)
-        stored = default_storage.save(name, File(file))
-        text.detach()
-    ImportJob.objects.filter(pk=job.pk, fence=job.fence).update(rejects_file=stored)
-    job.rejects_file = stored
+        try:
+            write_issues(text, job, rejected)
+            text.flush()
+            file.seek(0)
+            # A worker that died here has left the file behind; it is the same file.
+            default_storage.delete(name)
+            return save_whole(name, File(file))
+        finally:
+            text.detach()
 
 
 def write_issues(text: Any, job: ImportJob, issues: Any) -> None:

@@ -25,6 +25,7 @@ from django.utils.translation import gettext as _
 from attentive_integration.crash import crash_point
 from loyalty import audit
 from loyalty.imports.cleaning import Issue
+from loyalty.imports.files import delete_stored, open_upload
 from loyalty.imports.rejects import write_rejects
 from loyalty.imports.rows import Dialect, ImportRefused, slices
 from loyalty.imports.work import Applied, Prepared, Work, work_for
@@ -176,6 +177,7 @@ def _begin(job: ImportJob, phase: str) -> None:
     job.issues.all().delete()
     for counter in ("read", *COUNTERS):
         setattr(job, counter, 0)
+    delete_stored(job.rejects_file.name)
     job.bytes_done, job.findings, job.rejects_file = 0, {}, ""
     job.started_at, job.ended_at = timezone.now(), None
     job.checkpoint = {"phase": phase, "offset": dialect.body, "line": dialect.body_line}
@@ -218,7 +220,7 @@ def _work_through(job: ImportJob, *, deadline: float | None, write: bool) -> Non
     work = work_for(job, write=write)
     done = job.checkpoint["offset"]
     try:
-        with job.file.open("rb") as file, _tuned_for_rows():
+        with open_upload(job) as file, _tuned_for_rows():
             for prepared in _ahead(_prepared(file, job, work, done)):
                 if must_stop(job, deadline):
                     return
@@ -227,8 +229,6 @@ def _work_through(job: ImportJob, *, deadline: float | None, write: bool) -> Non
                     continue
                 retrying(job.site_id, partial(_apply, job, work, prepared))
                 crash_point("after_slice_commit")
-    except FileNotFoundError:
-        raise ImportRefused(_("The uploaded file is no longer there. Upload it again.")) from None
     finally:
         work.close()
     if must_stop(job, None):

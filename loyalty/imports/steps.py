@@ -11,6 +11,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from loyalty.cells import CLEAR, CellError
+from loyalty.imports.files import open_upload
 from loyalty.imports.rows import Dialect, ImportRefused, slices
 from loyalty.imports.run import ENDED
 from loyalty.imports.sniffing import MARKS, describe, note_summary
@@ -63,11 +64,8 @@ def look_ahead(job: ImportJob, mapping: Mapping[str, str]) -> Look:
     for look in looks:
         column = column_of(resource, look.target) if look.target else None
         checks.append(column.cell.clean_text if column else None)
-    try:
-        with job.file.open("rb") as file:
-            piece = next(slices(file, dialect, offset=dialect.body, line=dialect.body_line, size=LOOKED_AT), None)
-    except FileNotFoundError:
-        raise ImportRefused(_("The uploaded file is no longer there. Upload it again.")) from None
+    with open_upload(job) as file:
+        piece = next(slices(file, dialect, offset=dialect.body, line=dialect.body_line, size=LOOKED_AT), None)
     rows = piece.rows if piece else []
     for line, cells in zip(piece.lines if piece else [], rows, strict=True):
         for at, (look, check) in enumerate(zip(looks, checks, strict=True)):
@@ -101,7 +99,7 @@ def change_dialect(job: ImportJob, *, encoding: str, delimiter: str, has_header:
         raise ImportRefused(_("The import has begun; how its file is read cannot be changed any more."))
     resource = resource_for(job.kind, job.site)
     known = Dialect.from_json(job.dialect)
-    with job.file.open("rb") as file:
+    with open_upload(job) as file:
         head = file.read(4)
         start = next((len(mark) for mark, name in MARKS if head.startswith(mark) and name == encoding), 0)
         dialect = describe(

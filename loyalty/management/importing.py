@@ -1,16 +1,21 @@
 """What the three import commands share: find the site, run the file to its end, and report."""
 
 import json
+import os
+import shutil
+import tempfile
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import InterfaceError, OperationalError
 from django.utils.translation import gettext as _
 
 from loyalty import imports
+from loyalty.imports.files import reason_of
 from loyalty.imports.rejects import local_path
 from loyalty.imports.rows import Dialect
 from loyalty.management.site_option import add_site_option, site_of
@@ -32,12 +37,14 @@ def import_file(
     """
     site = site_of(options)
     path = Path(options["file"])
+    # A name that is no UTF-8 cannot be stored as it is.
+    name = os.fsencode(path.name).decode(errors="replace")
     try:
-        with path.open("rb") as file:
-            job = imports.start_import(site, file, path.name, kind=kind, options=job_options, resume=not dry_run)
+        with _seekable(path) as file:
+            job = imports.start_import(site, file, name, kind=kind, options=job_options, resume=not dry_run)
     except OSError as error:
         raise CommandError(
-            _("The file %(path)s cannot be read: %(why)s. Check its path.") % {"path": path, "why": error.strerror}
+            _("The file %(path)s cannot be read: %(why)s. Check its path.") % {"path": path, "why": reason_of(error)}
         ) from None
     except imports.ImportRefused as refusal:
         raise CommandError(str(refusal)) from None
@@ -56,10 +63,23 @@ def import_file(
             _("The database did not answer. Run the same command again: it goes on where it stopped.")
         ) from error
     if dry_run:
-        imports.discard(job)
+        imports.discard(job, keep_rejects=True)
+    imports.delete_expired()
     if job.state != ImportJob.State.COMPLETE:
         raise CommandError(job.error or _("The import was cancelled. What was written until then is kept."))
     return job
+
+
+@contextmanager
+def _seekable(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to read its bytes in any order; what comes through a pipe is copied first."""
+    with path.open("rb") as file:
+        if file.seekable():
+            yield file
+            return
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(file, copy)
+            yield copy
 
 
 def _say_waiting(command: BaseCommand, other: ImportJob) -> None:
@@ -73,6 +93,8 @@ def report(command: BaseCommand, options: Mapping[str, Any], job: ImportJob, cou
     """Print the counts, for people or as JSON."""
     for remark in Dialect.from_json(job.dialect).remarks:
         command.stderr.write(remark)
+    if "rejects_error" in job.findings:
+        command.stderr.write(job.findings["rejects_error"])
     rejects_file = local_path(job)
     if options["json"]:
         command.stdout.write(json.dumps({**counts, "rejects_file": rejects_file}))

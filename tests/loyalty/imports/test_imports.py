@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +227,22 @@ def test_the_command_says_what_it_left_out(tmp_path: Path, capsys: pytest.Captur
     path.write_text("phone\n7705550101\nTotal: 1\n")
     assert command("import_members", make_site(), path)["read"] == 1
     assert "summary and is left out (line 3)" in capsys.readouterr().err
+
+
+def test_a_file_name_that_is_no_utf8(tmp_path: Path) -> None:
+    site, path = make_site(), Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.csv"))
+    path.write_text("phone\n7705550101\n")
+    assert command("import_members", site, path)["created"] == 1
+    assert ImportJob.objects.get().file_name == "M\ufffdller.csv"
+
+
+def test_a_list_can_come_through_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=["phone\n7705550101\n"])
+    writer.start()
+    assert command("import_members", make_site(), path)["created"] == 1
+    writer.join()
 
 
 def test_a_list_of_subscribers_raises_consent_and_never_an_opt_out(tmp_path: Path) -> None:
