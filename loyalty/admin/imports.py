@@ -291,7 +291,7 @@ class ImportJobAdmin(SiteScopedAdmin):
             context["form"] = SubscribeForm()
             context["hours"] = pages.subscribe_hours(job.created) if job.created else ""
             return TemplateResponse(request, "admin/loyalty/importjob/check.html", context)
-        context["undone"] = job.findings.get("undone", {}) if job.undone_at else {}
+        context["undone"] = {"removed": 0, "restored": 0, "kept": 0} | job.findings.get("undone", {})
         context["took"] = self.took(job)
         context["subscribes"] = bool(job.options.get("subscribe"))
         return TemplateResponse(request, "admin/loyalty/importjob/result.html", context)

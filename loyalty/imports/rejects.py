@@ -49,7 +49,8 @@ def ours_among(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[st
 def write_rejects(job: ImportJob) -> None:
     """Write the job's rejected rows to storage and note the file; nothing is written when none was rejected.
 
-    A disk that refuses the file undoes nothing: `findings["rejects_error"]` says so, and the rows stay
+    A disk that refuses the file undoes nothing: `findings["rejects_error"]` says so, and the rows
+    stay to be downloaded.
     """
     rejected = job.issues.filter(kind=ImportIssue.Kind.REJECTED).order_by("pk")
     if not rejected.exists():

@@ -11,9 +11,9 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from loyalty.cells import CLEAR, CellError
-from loyalty.imports.files import open_upload
+from loyalty.imports.files import delete_stored, open_upload
 from loyalty.imports.rows import Dialect, ImportRefused, slices
-from loyalty.imports.run import ENDED
+from loyalty.imports.run import COUNTERS, ENDED
 from loyalty.imports.sniffing import MARKS, describe, note_summary
 from loyalty.imports.undo import may_undo
 from loyalty.models import ImportJob
@@ -158,9 +158,15 @@ def ask_undo(job: ImportJob) -> None:
 def _ask(job: ImportJob, phase: str, allowed: Any, *, from_the_start: bool, **fields: Any) -> None:
     if from_the_start:
         fields["checkpoint"] = {}
+    if from_the_start and phase != Phase.UNDO:
+        # The figures of a phase are its own: none of a check is shown as if it had been written.
+        fields |= dict.fromkeys(("read", *COUNTERS, "bytes_done"), 0) | {"findings": {}, "rejects_file": ""}
+    rejects_file = job.rejects_file.name
     idle = allowed.filter(pk=job.pk).exclude(state=State.RUNNING)
     if not idle.update(phase=phase, state=State.PENDING, cancel_asked_at=None, ended_at=None, error="", **fields):
         raise ImportRefused(_("This import has gone on meanwhile. Nothing was changed; look at its page."))
+    if "rejects_file" in fields:
+        delete_stored(rejects_file)
     job.refresh_from_db()
 
 

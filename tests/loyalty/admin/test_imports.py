@@ -265,6 +265,32 @@ def test_cancel_go_on_and_discard(site: Site) -> None:
     assert not ImportJob.objects.filter(pk=other.pk).exists() and not other.file.storage.exists(name)
 
 
+def test_an_import_cancelled_before_it_began_shows_nothing_as_written(site: Site) -> None:
+    client = browser(make_user(site))
+    job = checked(client, site)
+    assert (job.read, job.created, job.rejected) == (3, 1, 1)
+    client.post(page("import", job))
+    assert "Waiting for a worker" in text_of(client.get(page("change", job)))
+    client.post(page("action", job, "cancel"))
+    shown = client.get(page("change", job))
+    job.refresh_from_db()
+    assert (job.state, job.read, job.created, job.rejected, job.findings) == (State.CANCELLED, 0, 0, 0, {})
+    assert "cancelled before anything was written" in text_of(shown) and "Undo" not in text_of(shown)
+    again = uploaded(client, site)
+    assert "imported before" not in text_of(client.get(page("change", again)))
+    client.post(page("action", job, "continue"))
+    tasks.import_run(job.pk)
+    job.refresh_from_db()
+    assert (job.state, job.read, job.created) == (State.COMPLETE, 3, 1)
+
+
+def test_an_undo_that_found_nothing_left_says_so_in_figures(site: Site) -> None:
+    client = browser(make_user(site))
+    job = checked(client, site)
+    ImportJob.objects.filter(pk=job.pk).update(phase=Phase.UNDO, undone_at=timezone.now(), findings={})
+    assert "0 members were removed, 0 got their old values back" in text_of(client.get(page("change", job)))
+
+
 def test_progress_is_told_to_the_script_and_to_people(site: Site) -> None:
     client = browser(make_user(site))
     job = uploaded(client, site)
