@@ -33,11 +33,16 @@ _BIGGEST = 2**63 - 1
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one item: accepted, duplicate, conflict or rejected (then `error` is a sentence)."""
+    """What became of one item: accepted, duplicate, conflict or rejected.
+
+    Then `error` is a sentence, `code` one word for counting, and `field` what it is about, where it is one field.
+    """
 
     activity_id: str | None
     status: str
     error: str | None = None
+    code: str = ""
+    field: str = ""
 
 
 @dataclass
@@ -59,7 +64,12 @@ class _Item:
 
 
 class _Refused(Exception):
-    """An item cannot be recorded; `str()` is the sentence."""
+    """An item cannot be recorded; `str()` is the sentence, `code` and `field` tell what it is about."""
+
+    def __init__(self, code: str, field: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.field = field
 
 
 def record_actions(site: Site, items: Sequence[Any], *, history: bool = False) -> list[Result]:
@@ -77,7 +87,8 @@ def record_actions(site: Site, items: Sequence[Any], *, history: bool = False) -
             understood.append(_understand(site, raw, position, now))
         except _Refused as refusal:
             name = raw.get("activity_id") if isinstance(raw, Mapping) else None
-            results[position] = Result(name if isinstance(name, str) else None, "rejected", str(refusal))
+            name = name if isinstance(name, str) else None
+            results[position] = Result(name, "rejected", str(refusal), refusal.code, refusal.field)
     first_of = _first_of_each(understood, results)
     results |= retrying(site.pk, lambda: _record(site, list(first_of.values()), now=now, history=history))
     crash_point("after_actions_commit")
@@ -85,8 +96,7 @@ def record_actions(site: Site, items: Sequence[Any], *, history: bool = False) -
         # A repeat within the call shares the fate of the first: a repeat of a rejected item is rejected too.
         if item.position not in results:
             first = results[first_of[item.activity_id].position]
-            status = "rejected" if first.status == "rejected" else "duplicate"
-            results[item.position] = Result(item.activity_id, status, first.error if status == "rejected" else None)
+            results[item.position] = first if first.status == "rejected" else Result(item.activity_id, "duplicate")
     return [results[position] for position in range(len(items))]
 
 
@@ -102,36 +112,44 @@ def _record(site: Site, items: list[_Item], *, now: datetime, history: bool) -> 
 
 def _understand(site: Site, raw: Any, position: int, now: datetime) -> _Item:
     if not isinstance(raw, Mapping):
-        raise _Refused(_("An action must be a JSON object."))
+        raise _Refused("NOT_AN_OBJECT", "", _("An action must be a JSON object."))
     unknown = sorted(str(key) for key in set(raw) - set(FIELDS))
     if unknown:
         raise _Refused(
+            "UNKNOWN_FIELD",
+            "",
             _("Unknown field “%(field)s”. An action may have: %(known)s.")
-            % {"field": unknown[0][:60], "known": ", ".join(FIELDS)}
+            % {"field": unknown[0][:60], "known": ", ".join(FIELDS)},
         )
     texts = {name: _text(raw, name) for name in ("activity_id", "action", "phone", "external_id", "email")}
     for name in ("activity_id", "action"):
         if not texts[name]:
-            raise _Refused(_("“%(field)s” is missing.") % {"field": name})
+            raise _Refused("MISSING", name, _("“%(field)s” is missing.") % {"field": name})
     for name, limit in _LIMITS.items():
         if len(texts[name]) > limit:
-            raise _Refused(_("“%(field)s” is longer than %(limit)d characters.") % {"field": name, "limit": limit})
+            raise _Refused(
+                "TOO_LONG",
+                name,
+                _("“%(field)s” is longer than %(limit)d characters.") % {"field": name, "limit": limit},
+            )
     phone = ""
     if texts["phone"]:
         try:
             phone = to_e164(texts["phone"], site.default_country, site.allowed_countries)
         except PhoneError as error:
-            raise _Refused(error.sentence) from None
+            raise _Refused(error.code, "phone", error.sentence) from None
     if not phone and not texts["external_id"] and not texts["email"]:
-        raise _Refused(_("The action names nobody. Give a phone, an external_id or an email."))
+        raise _Refused("NOBODY", "", _("The action names nobody. Give a phone, an external_id or an email."))
     data = raw.get("data") if raw.get("data") is not None else {}
     if not isinstance(data, dict):
-        raise _Refused(_("“data” must be a JSON object."))
+        raise _Refused("JSON", "data", _("“data” must be a JSON object."))
     normalised = json.dumps(data, sort_keys=True, ensure_ascii=False)
     if len(normalised.encode(errors="replace")) > _MAX_DATA_BYTES:
-        raise _Refused(_("“data” is larger than 16 KB."))
+        raise _Refused("TOO_LONG", "data", _("“data” is larger than 16 KB."))
     if not is_storable(normalised) or "\\u0000" in normalised:
-        raise _Refused(_("“%(field)s” holds a character that cannot be stored.") % {"field": "data"})
+        raise _Refused(
+            "CHARACTERS", "data", _("“%(field)s” holds a character that cannot be stored.") % {"field": "data"}
+        )
     occurred_at = _moment(raw.get("occurred_at"), now)
     points, delta = _whole_number(raw, "points"), _whole_number(raw, "points_delta")
     fact = [
@@ -153,10 +171,10 @@ def _text(raw: Mapping[str, Any], name: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise _Refused(_("“%(field)s” must be text.") % {"field": name})
+        raise _Refused("TYPE", name, _("“%(field)s” must be text.") % {"field": name})
     value = value.strip()
     if not is_storable(value):
-        raise _Refused(_("“%(field)s” holds a character that cannot be stored.") % {"field": name})
+        raise _Refused("CHARACTERS", name, _("“%(field)s” holds a character that cannot be stored.") % {"field": name})
     return value
 
 
@@ -167,7 +185,7 @@ def _whole_number(raw: Mapping[str, Any], name: str) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > _BIGGEST:
-        raise _Refused(_("“%(field)s” must be a whole number.") % {"field": name})
+        raise _Refused("NOT_A_NUMBER", name, _("“%(field)s” must be a whole number.") % {"field": name})
     return value
 
 
@@ -179,11 +197,17 @@ def _moment(value: Any, now: datetime) -> datetime:
     except ValueError:
         moment = None
     if moment is None or moment.year < _EARLIEST_YEAR:
-        raise _Refused(_("“occurred_at” must be a time such as 2026-11-01T10:00:00Z."))
+        raise _Refused("TIME", "occurred_at", _("“occurred_at” must be a time such as 2026-11-01T10:00:00Z."))
     if moment.tzinfo is None:
-        raise _Refused(_("“occurred_at” has no offset. Write for instance 2026-11-01T10:00:00Z or …-05:00."))
+        raise _Refused(
+            "OFFSET",
+            "occurred_at",
+            _("“occurred_at” has no offset. Write for instance 2026-11-01T10:00:00Z or …-05:00."),
+        )
     if moment > now + _FUTURE:
-        raise _Refused(_("“occurred_at” lies in the future. Check the clock and the offset."))
+        raise _Refused(
+            "TIME_RANGE", "occurred_at", _("“occurred_at” lies in the future. Check the clock and the offset.")
+        )
     return moment
 
 
@@ -204,7 +228,10 @@ def repeated(activity_id: str, *, same: bool) -> Result:
 
 def _conflict(activity_id: str) -> Result:
     return Result(
-        activity_id, "conflict", _("This activity_id was used for another action. Each action needs an id of its own.")
+        activity_id,
+        "conflict",
+        _("This activity_id was used for another action. Each action needs an id of its own."),
+        "CONFLICT",
     )
 
 
@@ -231,7 +258,10 @@ def _with_members(site: Site, items: list[_Item], results: dict[int, Result]) ->
         if item.phone:
             if item.phone in erased:
                 results[item.position] = Result(
-                    item.activity_id, "rejected", _("This person was erased on request and is not recorded again.")
+                    item.activity_id,
+                    "rejected",
+                    _("This person was erased on request and is not recorded again."),
+                    "ERASED",
                 )
                 continue
             item.member = by_phone.get(item.phone) or fresh.setdefault(item.phone, _new_member(site, item))
@@ -246,6 +276,7 @@ def _with_members(site: Site, items: list[_Item], results: dict[int, Result]) ->
                 item.activity_id,
                 "rejected",
                 _("No member has this external_id or email. Add the phone, and one is made."),
+                "UNKNOWN_MEMBER",
             )
     if fresh:
         # In one order everywhere, so that two requests with the same new people wait for each other, and do not lock.

@@ -161,7 +161,10 @@ def post_actions(request: HttpRequest, site_id: str) -> Status[Any]:
     results = actions.record_actions(site, _items(request))
     if any(result.status == "accepted" for result in results):
         transaction.on_commit(_wake_tick())
-    return Status(202, {"results": [vars(result) for result in results]})
+    return Status(
+        202,
+        {"results": [{"activity_id": one.activity_id, "status": one.status, "error": one.error} for one in results]},
+    )
 
 
 @api.post(

@@ -34,16 +34,19 @@ def added_columns(columns: Sequence[str]) -> tuple[str, str]:
     return line, reason
 
 
+def are_named_as_ours(columns: Sequence[str]) -> bool:
+    """Tell whether the last two columns have the names that we would give to ours."""
+    return [name.casefold() for name in columns[-2:]] == list(added_columns(columns[:-2]))
+
+
 def ours_among(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return which columns of a file we have added: the last two, when they are called so and hold what we write."""
-    ours, at = list(columns[-2:]), len(columns) - 2
-    if [name.casefold() for name in ours] != list(added_columns(columns[:-2])):
-        return []
+    """Return which of columns named as ours we have added, as told by what some rows hold: both, or none."""
+    at = len(columns) - 2
     texts = [(row[at].strip(), row[at + 1].strip()) for row in rows if len(row) > at + 1]
     # People who mend a file add rows of their own, and leave both blank.
     given = [(line, reason) for line, reason in texts if line or reason]
     is_ours = given and all(line.isdecimal() and _SENTENCE.fullmatch(reason) for line, reason in given)
-    return ours if is_ours else []
+    return list(columns[-2:]) if is_ours else []
 
 
 def write_rejects(job: ImportJob) -> None:

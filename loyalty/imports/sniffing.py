@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,7 +20,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from loyalty.imports.rejects import ours_among
+from loyalty.imports.rejects import are_named_as_ours, ours_among
 from loyalty.imports.rows import (
     MAX_BYTES,
     MAX_CELL,
@@ -106,7 +107,13 @@ def survey(file: Any, known: Known) -> Survey:
     address_at = [at for at, name in enumerate(dialect.columns) if fields.get(name, "phone") in _ADDRESSES]
     is_summary = partial(_is_summary, address_at=address_at)
     if not scan.ends_with_newline and not is_summary(last) and _is_cut(last, last_line, dialect, file):
-        raise ImportRefused(_cut(last_line))
+        raise ImportRefused(
+            _(
+                "The file is cut in the middle: it ends inside a row that begins in line %(line)d. Export or upload it "
+                "again; if the file is whole, put a line end behind its last row."
+            )
+            % {"line": last_line}
+        )
     dialect.last_line = last_line
     for line, cells in reversed(last_rows):
         if line <= dialect.body_line or not is_summary(cells):
@@ -355,8 +362,13 @@ def describe(
 
 
 def _ours(file: Any, dialect: Dialect) -> list[str]:
-    piece = next(slices(file, dialect, offset=dialect.body, line=dialect.body_line, size=_SAMPLE_LINES), None)
-    return ours_among(dialect.columns, piece.rows) if piece else []
+    if not are_named_as_ours(dialect.columns):
+        return []
+    # A row that cannot be read is refused with its line, when the whole file is looked at.
+    with suppress(ImportRefused):
+        for piece in slices(file, dialect, offset=dialect.body, line=dialect.body_line, size=_SAMPLE_LINES):
+            return ours_among(dialect.columns, piece.rows)
+    return []
 
 
 def _too_many_columns(count: int, line: int) -> str:
@@ -481,7 +493,8 @@ def _walk(file: Any, dialect: Dialect) -> list[tuple[int, list[str]]]:
             line = source.number
     except csv.Error:
         raise ImportRefused(_cell_too_long(line)) from None
-    raise ImportRefused(_cut(line))
+    # The mark of the end stands within a quote, in the last row.
+    raise ImportRefused(_cut(last[-1][0]))
 
 
 def _cell_too_long(line: int) -> str:

@@ -471,8 +471,9 @@ class ActionWork:
         for line, cells, result in zip(cleaned.lines, cleaned.cells, results, strict=True):
             counts[_COUNTED_AS[result.status]] += 1
             if result.error:
-                code = "CONFLICT" if result.status == "conflict" else "REFUSED"
-                issues.append(Issue(line, Kind.REJECTED, code, result.error, cells, "", result.activity_id or ""))
+                issues.append(
+                    Issue(line, Kind.REJECTED, result.code, result.error, cells, result.field, result.activity_id or "")
+                )
         return Applied(counts, in_order(issues))
 
     def _item(self, row: Sequence[str | None]) -> dict[str, Any]:

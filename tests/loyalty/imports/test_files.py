@@ -136,8 +136,9 @@ TABLE: dict[str, Rows | str] = {
     "nul.csv": "Line 3 holds a NUL character",
     "nul_at_the_end.csv": "Line 5 holds a NUL character",
     "noise.csv": "holds a NUL character",
-    "cut_in_a_row.csv": CUT,
-    "cut_in_a_quote.csv": CUT,
+    "cut_in_a_row.csv": "begins in line 5. Export or upload it again; if the file is whole, put a line end behind",
+    "cut_in_a_quote.csv": "begins in line 3. Export or upload it again; if the file is whole, a quote is not closed",
+    "cut_before_the_last_cells.csv": "if the file is whole, put a line end behind its last row.",
     "cut_in_a_letter.csv": CUT,
     "cut_in_the_only_letter.csv": CUT,
     "cut_in_a_utf16_unit.csv": CUT,
@@ -544,6 +545,19 @@ def test_a_wrong_choice_is_refused_and_changes_nothing(site: Site) -> None:
             change_dialect(job, encoding=encoding, delimiter=",", has_header=True, has_summary=False)
     job.refresh_from_db()
     assert job.dialect == before
+
+
+@pytest.mark.parametrize("rows", [1, 150])
+def test_a_quote_that_is_never_closed_is_named_where_its_row_begins(site: Site, rows: int) -> None:
+    good = b"+17705550101,Ada\n"
+    content = b"phone,first_name\n" + good * rows + b'+17705550102,"Grace\n' + good * 3
+    with pytest.raises(ImportRefused, match=rf"begins in line {rows + 2}\. .* a quote is not closed there"):
+        go_through(site, content, "members.csv")
+
+
+def test_blank_cells_may_be_missing_in_a_last_row_with_a_line_end(site: Site) -> None:
+    content = (FILES / "cut_before_the_last_cells.csv").read_bytes()
+    assert go_through(site, content + b"\n", "members.csv").created == 2
 
 
 def test_a_last_row_is_taken_for_a_summary_or_not_as_chosen(site: Site) -> None:

@@ -245,6 +245,22 @@ def test_a_list_can_come_through_a_pipe(tmp_path: Path) -> None:
     writer.join()
 
 
+def test_actions_are_grouped_by_what_people_must_do(tmp_path: Path) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text(
+        "activity_id,action,phone,occurred_at\n,109,+17705550101,\na-2,109,bad,\na-3,109,+17705550101,2099-01-01\n"
+        "a-4,109,,\n,110,+17705550101,\n"
+    )
+    assert command("import_actions", make_site(), path)["rejected"] == 5
+    groups = ImportJob.objects.get().findings["groups"].values()
+    assert sorted((group["sentence"].partition(".")[0], group["count"]) for group in groups) == [
+        ("The action names nobody", 1),
+        ("The phone has letters or no digits", 1),
+        ("“activity_id” is missing", 2),
+        ("“occurred_at” lies in the future", 1),
+    ]
+
+
 def test_a_list_of_subscribers_raises_consent_and_never_an_opt_out(tmp_path: Path) -> None:
     site = make_site()
     consent.opt_out(site, "+17705550103")
@@ -274,6 +290,8 @@ def test_actions_are_history_unless_they_shall_trigger(tmp_path: Path) -> None:
     counts = command("import_actions", site, path)
     assert counts.pop("rejects_file")
     assert counts == {"read": 4, "accepted": 1, "duplicate": 1, "conflict": 1, "rejected": 1}
+    groups = ImportJob.objects.latest("pk").findings["groups"].values()
+    assert {(group["code"], group["field"]) for group in groups} == {("CONFLICT", ""), ("TOO_SHORT", "phone")}
     action = site.actions.get()
     assert action.processed_at is not None and action.data == {"order_id": "o-1"}
     assert action.occurred_at.isoformat() == "2026-11-01T15:00:00+00:00"
