@@ -89,10 +89,15 @@ def members_of(segment: Segment) -> QuerySet[Member]:
 
     Raises `RulesError` for rules that cannot be used.
     """
-    members = _current_members(segment)
+    return everybody_of(segment).filter(replaced_by=None)
+
+
+def everybody_of(segment: Segment) -> QuerySet[Member]:
+    """Return the members of a segment together with those who would be, had no newer phone replaced them."""
+    people = Member.objects.people().filter(site_id=segment.site_id)
     if segment.is_frozen:
-        return members.filter(Exists(SegmentMember.objects.filter(segment=segment.pk, member=OuterRef("pk"))))
-    return members.filter(condition(segment.rules, segment.site))
+        return people.filter(Exists(SegmentMember.objects.filter(segment=segment.pk, member=OuterRef("pk"))))
+    return people.filter(condition(segment.rules, segment.site))
 
 
 def _current_members(segment: Segment) -> QuerySet[Member]:

@@ -38,6 +38,7 @@ LEFT_OUT = {
     "NOT_ANSWERED": gettext_lazy("Asked, and has not answered yet"),
     "UNSUBSCRIBED": gettext_lazy("Opted out"),
     "BLOCKED": gettext_lazy("Blocked by staff"),
+    "REPLACED": gettext_lazy("Replaced by a newer phone of the same loyalty ID"),
     "COUNTRY": gettext_lazy("Phone of a country that this site does not text"),
     "INVALID_PHONE": gettext_lazy("Not a usable phone"),
 }

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ MANIFEST = "manifest.json"
 # Rows handed on at a time.
 BATCH = 2_000
 _PROGRAM = "loyalty-sms"
+_HIDDEN = ".export-"
 
 
 class ExportFailed(Exception):
@@ -137,11 +139,10 @@ def publication(
 
     The folder is made when it is missing. Raises `ExportFailed` for what the disk refuses.
     """
-    made, hidden, parts = not folder.exists(), None, None
+    made, hidden, lock, parts = not folder.exists(), None, None, None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Inside the folder, so that showing a file is a rename on one disk.
-        hidden = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
+        hidden, lock = _hidden_in(folder)
         parts = PartFiles(hidden, name_of, header, rows_per_file)
         yield Publication(folder, hidden, parts)
     except OSError as error:
@@ -151,10 +152,47 @@ def publication(
             parts.abandon()
         if hidden is not None:
             shutil.rmtree(hidden, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
         if made:
             # Only succeeds when nothing was shown.
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _hidden_in(folder: Path) -> tuple[Path, int | None]:
+    """Make a hidden folder, and remove those of exports whose process was killed; return it with its lock's descriptor.
+
+    Inside the folder, so that showing a file is a rename on one disk. Each export locks its own while it lives.
+    """
+    # One at a time, so that nobody takes a new folder for one that was left.
+    outer = _locked(folder, wait=True)
+    try:
+        for left in folder.glob(f"{_HIDDEN}*") if outer is not None else ():
+            if (free := _locked(left, wait=False)) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(free)
+        hidden = Path(tempfile.mkdtemp(prefix=_HIDDEN, dir=folder))
+        return hidden, _locked(hidden, wait=False)
+    finally:
+        if outer is not None:
+            os.close(outer)
+
+
+def _locked(folder: Path, *, wait: bool) -> int | None:
+    """Lock a folder until the descriptor is closed or the process ends.
+
+    None when another process has it, or the file system knows no locks: then nothing is cleaned up there.
+    """
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _sync_folder(folder: Path) -> None:

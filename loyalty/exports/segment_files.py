@@ -35,7 +35,8 @@ from loyalty.exports.query_streams import stream_lines, stream_rows
 from loyalty.models import Consent, ExportJob, Member, Segment, Site
 from loyalty.reach import in_allowed_country
 from loyalty.segment_rules import condition
-from loyalty.segments import members_of
+from loyalty.segments import everybody_of
+from loyalty.spreadsheets import defuse_strictly
 
 Format = ExportJob.Format
 # Told how many rows are written; may raise to stop.
@@ -48,9 +49,11 @@ MEMBER_COLUMNS = (
 )  # fmt: skip
 _REACHABLE = Consent.State.SUBSCRIBED.value
 _COUNTRY = "COUNTRY"
+_REPLACED = "REPLACED"
 _INVALID = "INVALID_PHONE"
 # Consent state (or country) → the reason's code in a manifest, and in words beside a member.
 _REASONS = {
+    _REPLACED: (_REPLACED, gettext_noop("A newer phone of the same loyalty ID has taken its place.")),
     _COUNTRY: (_COUNTRY, gettext_noop("The phone is of a country that this site does not text.")),
     Consent.State.UNKNOWN: ("NOT_SUBSCRIBED", gettext_noop("Not subscribed to texts, and not asked yet.")),
     Consent.State.TO_ASK: ("NOT_SUBSCRIBED", gettext_noop("Not subscribed to texts; waits to be asked.")),
@@ -94,7 +97,9 @@ def write_segment(
         stem = f"{segment.site.site_id}_{slug}-{segment.pk}{kind}_{today:%Y%m%d}"
     report = progress or _nobody
     if chosen == Format.SPREADSHEET:
-        return _write_sheet(members_of(segment), segment.site, folder, stem, facts, report, rows_per_file)
+        return _write_sheet(
+            everybody_of(segment), segment.site, folder, stem, facts, report, rows_per_file, tells_replaced=True
+        )
     return _write_phones(segment, folder, stem, facts, check_header(header), report, rows_per_file)
 
 
@@ -119,7 +124,7 @@ def write_members(
     }
     members = Member.objects.people().filter(site=site).filter(condition(rules or {}, site))
     stem = f"{site.site_id}_members_{today:%Y%m%d}"
-    return _write_sheet(members, site, folder, stem, facts, progress or _nobody, rows_per_file)
+    return _write_sheet(members, site, folder, stem, facts, progress or _nobody, rows_per_file, tells_replaced=False)
 
 
 def _nobody(rows: int) -> None:
@@ -137,21 +142,34 @@ def check_header(header: Any) -> str:
             _("The column's header must have 1 to %(limit)d printable characters, for instance phone.")
             % {"limit": _MAX_HEADER}
         )
+    if defuse_strictly(header.strip()) != header.strip():
+        raise ExportFailed(
+            _("The column's header would run as a formula in a spreadsheet. Begin it with a letter, such as phone.")
+        )
     return header.strip()
 
 
-def _with_consent(members: QuerySet[Member], site: Site, *columns: str) -> tuple[str, tuple[Any, ...]]:
-    """Return the SQL of the members' columns and, last, the state of their TEXT consent; COUNTRY where not allowed.
+def _one_line(name: str) -> str:
+    """Return a segment's name as a cell that stays on its line and runs nowhere as a formula."""
+    return defuse_strictly(" ".join(name.split()))
 
+
+def _with_consent(
+    members: QuerySet[Member], site: Site, *columns: str, tells_replaced: bool
+) -> tuple[str, tuple[Any, ...]]:
+    """Return the SQL of the members' columns and, last, the state of their TEXT consent.
+
+    COUNTRY stands for it where the phone's is not allowed, and REPLACED, before all, where a newer phone took over.
     Joined by the address, for which the models have no relation, so that a million members are one hash join.
     """
     quote = connection.ops.quote_name
     allowed = members.annotate(
         allowed=Case(When(in_allowed_country(site), then=Value(True)), default=Value(False)), address=F("phone")
     )
-    inner, parameters = allowed.values_list("address", "allowed", *columns).query.sql_with_params()
+    inner, parameters = allowed.values_list("address", "allowed", "replaced_by_id", *columns).query.sql_with_params()
     chosen = "".join(f"member.{quote(column)}, " for column in columns)
-    state = f"CASE WHEN NOT member.allowed THEN '{_COUNTRY}' ELSE COALESCE(consent.state, 'UNKNOWN') END"
+    state = "CASE " + f"WHEN member.replaced_by_id IS NOT NULL THEN '{_REPLACED}' " * tells_replaced
+    state += f"WHEN NOT member.allowed THEN '{_COUNTRY}' ELSE COALESCE(consent.state, 'UNKNOWN') END"
     sql = (
         f"SELECT {chosen}{state} AS state FROM ({inner}) AS member "
         f"LEFT JOIN {quote(Consent._meta.db_table)} AS consent "
@@ -173,7 +191,7 @@ def _write_phones(
     rows_per_file: int,
 ) -> dict[str, Any]:
     is_sftp = facts["format"] == Format.SFTP
-    ending = f",{csv_cell(segment.name)}\n".encode() if is_sftp else b"\n"
+    ending = f",{csv_cell(_one_line(segment.name))}\n".encode() if is_sftp else b"\n"
     first_line = b"" if is_sftp else f"{csv_cell(header)}\n".encode()
 
     def is_ours(path: Path) -> bool:
@@ -184,7 +202,7 @@ def _write_phones(
             line = file.readline(4096)
         return not line or line.endswith(ending)
 
-    sql, parameters = _with_consent(members_of(segment).order_by(), segment.site, "phone")
+    sql, parameters = _with_consent(everybody_of(segment).order_by(), segment.site, "phone", tells_replaced=True)
     # One column: the phone of whoever may be texted, of the others the reason.
     sql = f"SELECT CASE WHEN state = '{_REACHABLE}' THEN phone ELSE state END FROM ({sql}) AS member"
     left_out: Counter[str] = Counter()
@@ -230,16 +248,22 @@ def _write_sheet(
     facts: dict[str, Any],
     report: Progress,
     rows_per_file: int,
+    *,
+    tells_replaced: bool,
 ) -> dict[str, Any]:
+    """Write members; with `tells_replaced` those whom a newer phone replaced are left out and counted."""
     columns = (*MEMBER_COLUMNS, "joined_on")
     members = members.order_by().annotate(joined_on=TruncDate("joined_at", tzinfo=ZoneInfo(site.time_zone)))
-    sql, parameters = _with_consent(members, site, *columns)
+    sql, parameters = _with_consent(members, site, *columns, tells_replaced=tells_replaced)
     why = {state: _(words) for state, (_code, words) in _REASONS.items()}
-    reachable = 0
+    reachable = replaced = 0
 
     def rows() -> Iterator[tuple[object, ...]]:
-        nonlocal reachable
+        nonlocal reachable, replaced
         for *cells, state in stream_rows(sql, parameters):
+            if state == _REPLACED:
+                replaced += 1
+                continue
             can_be_texted = state == _REACHABLE
             reachable += can_be_texted
             yield (*cells, "yes" if can_be_texted else "no", why[state])
@@ -249,7 +273,8 @@ def _write_sheet(
         for lines in spreadsheet_rows(rows()):
             target.parts.add(lines)
             report(target.parts.rows)
-        facts |= {"total": target.parts.rows, "reachable": reachable, "left_out": {}}
+        left_out = {_REPLACED: replaced} if replaced else {}
+        facts |= {"total": target.parts.rows + replaced, "reachable": reachable, "left_out": left_out}
         return _shown(target, stem, facts, _always)
 
 

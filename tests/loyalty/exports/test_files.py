@@ -67,6 +67,20 @@ def test_whatever_goes_wrong_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_what_a_killed_export_left_goes_and_a_living_one_stays(tmp_path: Path) -> None:
+    left = tmp_path / ".export-left"
+    left.mkdir()
+    (left / "1").write_text("+17705550101\n")
+    with publication(tmp_path, "a_{}.csv".format) as living:
+        assert not left.exists()
+        living.parts.add([b"x\n"])
+        with publication(tmp_path, "b_{}.csv".format) as other:
+            assert living.hidden.exists()
+            other.show({}, lambda path: False)
+        living.show({}, lambda path: False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a_1.csv", "b_1.csv", "manifest.json"]
+
+
 def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_moves(tmp_path: Path) -> None:
     (tmp_path / "part2.csv").mkdir()
     (tmp_path / "part1.csv").write_text("before")

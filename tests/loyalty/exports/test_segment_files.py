@@ -12,7 +12,7 @@ import time_machine
 
 from loyalty.exports.files import ExportFailed
 from loyalty.exports.segment_files import write_members, write_segment
-from loyalty.models import Consent, Segment
+from loyalty.models import Consent, Member, Segment, SegmentMember
 from tests.factories import make_consent, make_member, make_site
 
 pytestmark = pytest.mark.django_db
@@ -61,6 +61,32 @@ def test_the_attentive_form_has_a_header_and_reachable_phones_byte_for_byte(segm
         "BLOCKED": 1, "COUNTRY": 1, "NOT_ANSWERED": 1, "NOT_SUBSCRIBED": 3, "UNSUBSCRIBED": 1,
     }  # fmt: skip
     assert (manifest["segment"], manifest["site_id"], manifest["format"]) == ("Gold", "1000001", "ATTENTIVE")
+
+
+@pytest.mark.parametrize("form", ["attentive", "sftp", "spreadsheet"])
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_who_was_replaced_is_accounted_for(segment: Segment, tmp_path: Path, form: str, is_frozen: bool) -> None:
+    old, new = Member.objects.filter(site=segment.site, tier="Gold").order_by("phone")[:2]
+    if is_frozen:
+        segment = Segment.objects.create(site=segment.site, name="Frozen", is_frozen=True)
+        SegmentMember.objects.bulk_create(SegmentMember(segment=segment, member=one) for one in (old, new))
+    Member.objects.filter(pk=old.pk).update(replaced_by=new)
+    manifest = write_segment(segment, tmp_path, form)
+    assert manifest["left_out"]["REPLACED"] == 1
+    assert manifest["total"] == manifest["rows"] + sum(manifest["left_out"].values()) == (2 if is_frozen else 10)
+    text = (tmp_path / manifest["files"][0]["name"]).read_text()
+    assert new.phone in text and old.phone not in text
+
+
+def test_a_segments_name_stays_on_its_line_and_runs_nowhere(segment: Segment, tmp_path: Path) -> None:
+    segment.name = "=cmd|x\n and more"
+    for _again in range(2):
+        (entry,) = write_segment(segment, tmp_path, "sftp")["files"]
+        lines = (tmp_path / entry["name"]).read_text().splitlines()
+        assert len(lines) == 3 and all(line.endswith(",'=cmd|x and more") for line in lines)
+    assert len(list(tmp_path.glob("*.csv"))) == 1
+    with pytest.raises(ExportFailed, match="run as a formula"):
+        write_segment(segment, tmp_path, "attentive", header="=cmd|x")
 
 
 def test_the_header_can_be_chosen(segment: Segment, tmp_path: Path) -> None:
