@@ -202,7 +202,8 @@ RATE_LIMITS = {
 }
 
 # --- Celery -----------------------------------------------------------------------------------------------------------
-# Without REDIS_URL there is no broker: wake-ups are not sent, and `run_campaigns` by cron does all the work.
+# Without REDIS_URL there is no broker: wake-ups are not sent. `run_campaigns` by cron sends and asks; imports and
+# exports are run by their commands.
 REDIS_URL = env("REDIS_URL", default="")
 CELERY_BROKER_URL = REDIS_URL or "memory://"
 CELERY_TASK_IGNORE_RESULT = True

@@ -10,7 +10,7 @@ import unicodedata
 import zoneinfo
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -110,10 +110,15 @@ class TextCell(Cell):
         return text
 
 
+# They hold together the parts of an emoji, and letters of some scripts.
+_JOINERS = "\u200c\u200d"
+
+
 def _printable(raw: str) -> str:
     """Return the text without characters that change how it is read or cannot be stored."""
     kept = (" " if char.isspace() or unicodedata.category(char) == "Cc" else char for char in raw)
-    return "".join(char for char in kept if unicodedata.category(char) not in ("Cf", "Cs")).strip()
+    seen = (char for char in kept if char in _JOINERS or unicodedata.category(char) not in ("Cf", "Cs"))
+    return "".join(seen).strip(f" {_JOINERS}")
 
 
 class PhoneCell(Cell):
@@ -285,11 +290,25 @@ def parse_moment(raw: str, zone: zoneinfo.ZoneInfo, *, day_first: bool) -> datet
         return None
 
 
-class MomentCell(Cell):
-    """A moment of the past; without an offset it is the site's local time. Text form: UTC, as 2026-11-01 10:00:00."""
+_AHEAD = timedelta(hours=1)
 
-    def __init__(self, label: str, zone: zoneinfo.ZoneInfo | None = None, *, day_first: bool = False) -> None:
+
+class MomentCell(Cell):
+    """A moment; without an offset it is the site's local time. Text form: UTC, as 2026-11-01 10:00:00.
+
+    With `in_past` none that lies ahead by more than a clock may be wrong.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        zone: zoneinfo.ZoneInfo | None = None,
+        *,
+        day_first: bool = False,
+        in_past: bool = False,
+    ) -> None:
         super().__init__(label)
+        self.in_past = in_past
         self.zone = zone or zoneinfo.ZoneInfo("UTC")
         self.day_first = day_first
 
@@ -300,6 +319,10 @@ class MomentCell(Cell):
                 "TIME",
                 _("The %(field)s is no time. Write it as 2026-11-01 10:00 or 2026-11-01T10:00:00Z.")
                 % {"field": self.label},
+            )
+        if self.in_past and moment > datetime.now(UTC) + _AHEAD:
+            raise CellError(
+                "TIME_RANGE", _("The %(field)s lies in the future. Check the year.") % {"field": self.label}
             )
         return moment.replace(tzinfo=None).isoformat(sep=" ")
 

@@ -119,7 +119,7 @@ class MemberResource(SiteColumns, ModelResource):
         "opt_in_status", _("loyalty opt-in"), OptInCell(), "user opt in status", "opt in", "opted in", "loyalty opt in"
     )
     joined_at = Column(
-        "joined_at", _("joining date"), MomentCell(""),
+        "joined_at", _("joining date"), MomentCell("", in_past=True),
         "joined", "join date", "joined date", "create date", "created date", "loyalty anniversary date",
         "anniversary date", "opt in date", "enrollment date", "sign up date", "member since",
     )  # fmt: skip

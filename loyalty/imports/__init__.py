@@ -5,6 +5,7 @@ A file becomes an `ImportJob`: MAPPING (columns are matched) → CHECK (exact co
 does the work slice by slice.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from loyalty import audit
-from loyalty.cells import CellError, PhoneCell
+from loyalty.cells import CLEAR, CellError, PhoneCell
 from loyalty.imports.cleaning import Cleaned, PhoneCleaner
 from loyalty.imports.files import delete_expired, delete_stored, open_upload, store_upload
 from loyalty.imports.rows import MAX_CELL, Dialect, ImportRefused, Slice, slices
@@ -52,6 +53,8 @@ State = ImportJob.State
 Phase = ImportJob.Phase
 # Rows that are looked at to guess the columns of a file without header.
 _SAMPLE = 50
+# How a time of the API says what its zone is.
+_OFFSET = re.compile(r"(?:Z|[+-]\d\d:?\d\d)\s*$", re.IGNORECASE | re.ASCII)
 
 
 def start_import(
@@ -62,17 +65,18 @@ def start_import(
     kind: str = ImportJob.Kind.MEMBERS,
     by: Someone = None,
     options: Mapping[str, Any] | None = None,
+    has_header: bool | None = None,
     resume: bool = False,
 ) -> ImportJob:
     """Look a file over, store it, and return its job in the phase MAPPING; raises `ImportRefused`.
 
     `file` is a seekable binary file or an upload. Options: `subscribe` (members: mark new ones TO_ASK), `on_conflict`
     (members: "update", the default, or "reject" where a phone has another loyalty ID), `evidence` (subscribers),
-    `trigger` (actions: campaigns may text). With `resume`, the job of the same file and options that its process left
-    unfinished is returned instead.
+    `trigger` (actions: campaigns may text). Whether there is a header is found out, unless `has_header` tells. With
+    `resume`, the job of the same file and options that its process left unfinished is returned instead.
     """
     resource = resource_for(kind, site)
-    seen = survey(file, partial(recognise, resource))
+    seen = survey(file, partial(recognise, resource), has_header=has_header)
     if resume and (left := _left_unfinished(site, kind, seen.sha256, dict(options or {}))):
         return left
     job = ImportJob(
@@ -101,18 +105,20 @@ def discard(job: ImportJob, *, keep_rejects: bool = False) -> None:
 def propose_mapping(job: ImportJob) -> dict[str, str]:
     """Return file column → field: as matched in the site's last file with the same columns, else by the headers.
 
-    A file without header is matched by what its cells look like.
+    A file without header is matched by what its cells look like; what was matched by hand before joins that where the
+    phone and the e-mail stand in the same columns.
     """
     dialect = Dialect.from_json(job.dialect)
     resource = resource_for(job.kind, job.site)
-    if not dialect.has_header:
-        return _by_content(job, dialect)
+    by_content = {} if dialect.has_header else _by_content(job, dialect)
+    if not dialect.has_header and not by_content:
+        return {}
     earlier = ImportJob.objects.filter(site=job.site, kind=job.kind).exclude(pk=job.pk).exclude(mapping={})
     columns = dialect.columns_of_theirs
     for known, mapping in earlier.order_by("-pk").values_list("dialect", "mapping")[:20]:
-        if Dialect.from_json(known).columns_of_theirs == columns:
+        if Dialect.from_json(known).columns_of_theirs == columns and by_content.items() <= mapping.items():
             return {name: field for name, field in mapping.items() if name in columns}
-    return recognise(resource, columns)
+    return recognise(resource, columns) if dialect.has_header else by_content
 
 
 def set_mapping(job: ImportJob, mapping: Mapping[str, str]) -> None:
@@ -253,4 +259,6 @@ def _cell(name: str, value: Any) -> str:
         value = str(value) if abs(value) <= 10**30 else "9" * 31
     if not isinstance(value, str) or len(value) > MAX_CELL:
         raise CellError("TYPE", _("“%(field)s” must be text or a whole number.") % {"field": name})
+    if name == "joined_at" and value.strip() not in ("", CLEAR) and not _OFFSET.search(value):
+        raise CellError("OFFSET", _("“joined_at” has no offset. Write for instance 2026-11-01T10:00:00Z or …-05:00."))
     return value

@@ -78,10 +78,11 @@ class Survey:
     size: int
 
 
-def survey(file: Any, known: Known) -> Survey:
+def survey(file: Any, known: Known, *, has_header: bool | None = None) -> Survey:
     """Read the whole file and return how it is written; raises `ImportRefused`.
 
-    `known` settles doubts about the delimiter, the header, and whether the last row is a summary.
+    `known` settles doubts about the delimiter, the header, and whether the last row is a summary; `has_header` is taken
+    where it is given.
     """
     file.seek(0)
     head = file.read(_BLOCK)
@@ -94,7 +95,7 @@ def survey(file: Any, known: Known) -> Survey:
     scan.end()
     if scan.cut_at_end:
         raise ImportRefused(_cut(scan.lines))
-    dialect = describe(file, scan.encoding, known=known, start=start)
+    dialect = describe(file, scan.encoding, known=known, start=start, has_header=has_header)
     dialect.lines = scan.lines
     if scan.lines - 1 > MAX_ROWS:
         raise ImportRefused(
@@ -423,10 +424,17 @@ def _first_row(file: Any, dialect: Dialect, known: Known) -> _Row:
 
 
 def _is_header(cells: Sequence[str], known: Known) -> bool:
-    if known(cells):
+    recognised = known(cells)
+    # One known word may be a cell of a person, such as ID for Idaho.
+    if len(recognised) > 1 or (recognised and not any(map(_is_address, cells))):
         return True
     data = (_PHONE_LIKE.fullmatch(cell.strip()) or "@" in cell or cell.strip().isdigit() for cell in cells)
     return not any(data)
+
+
+def _is_address(cell: str) -> bool:
+    text = typed(cell)
+    return "@" in text or (_PHONE_LIKE.fullmatch(text) is not None and sum(map(str.isdecimal, text)) >= 10)
 
 
 def _names(cells: Sequence[str], dialect: Dialect) -> list[str]:

@@ -25,6 +25,7 @@ from loyalty.models import ImportJob
 def add_arguments(parser: ArgumentParser) -> None:
     add_site_option(parser)
     parser.add_argument("file", metavar="FILE", help="the CSV file")
+    parser.add_argument("--no-header", action="store_true", help="the first row names no columns: it is data")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
 
@@ -41,7 +42,10 @@ def import_file(
     name = os.fsencode(path.name).decode(errors="replace")
     try:
         with _seekable(path) as file:
-            job = imports.start_import(site, file, name, kind=kind, options=job_options, resume=not dry_run)
+            job = imports.start_import(
+                site, file, name, kind=kind, options=job_options, resume=not dry_run,
+                has_header=False if options["no_header"] else None,
+            )  # fmt: skip
     except OSError as error:
         raise CommandError(
             _("The file %(path)s cannot be read: %(why)s. Check its path.") % {"path": path, "why": reason_of(error)}

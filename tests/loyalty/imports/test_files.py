@@ -97,6 +97,7 @@ TABLE: dict[str, Rows | str] = {
     "quotes_everywhere.csv": Rows(created=3),
     # Headers
     "header_missing.csv": Rows(created=3, remark=NO_HEADER),
+    "header_missing_state_of_idaho.csv": Rows(created=2, remark=NO_HEADER),
     "header_missing_bad_phone.csv": Rows(created=3, rejected={4: "cut the digits"}, remark=NO_HEADER),
     "header_repeated_in_the_rows.csv": Rows(created=4, rejected={5: "letters or no digits"}),
     "header_with_one_name_twice.csv": Rows(created=1, remark="Two columns are called “email”"),
@@ -212,6 +213,7 @@ TABLE: dict[str, Rows | str] = {
         created=7, rejected={**each("is no date", 9, 10, 11, 12, 13, 16), **each("future or before 1900", 14, 15)}
     ),
     "joining_times.csv": Rows(created=4, rejected=each("is no time", 6, 7, 8)),
+    "joining_times_to_come.csv": Rows(created=1, rejected=each("lies in the future. Check the year.", 3, 4)),
     "opt_in_words.csv": Rows(created=7, rejected=each("must be YES or NO", 9, 10)),
     "two_troubles_in_a_row.csv": Rows(created=1, rejected={2: "cut the digits", 3: "no e-mail address"}),
 }  # fmt: skip
@@ -416,6 +418,24 @@ def test_the_headers_of_annex_cloud_are_known(site: Site, family: str) -> None:
         assert (ada.tier, ada.points) == ("Gold", 1320)
     if family != "member_report":
         assert (ada.email, ada.first_name, ada.last_name) == ("ada@example.com", "Ada", "Byron")
+
+
+def test_what_was_matched_by_hand_in_a_file_without_header_is_remembered(site: Site) -> None:
+    content = (FILES / "header_missing_state_of_idaho.csv").read_bytes()
+    by_hand = {"Column 1": "phone", "Column 2": "first_name", "Column 3": "state"}
+    go_through(site, content, "members.csv", by_hand)
+    assert go_through(site, content, "members.csv").unchanged == 2
+    assert ImportJob.objects.latest("pk").mapping == by_hand
+    # Three other columns are not these.
+    job = imports.start_import(site, io.BytesIO(b"Ada,Gold,+17705550101\nBob,Gold,+17705550102\n"), "members.csv")
+    assert imports.propose_mapping(job) == {"Column 3": "phone"}
+
+
+def test_emojis_stay_whole(site: Site) -> None:
+    family = "👩‍👩‍👧"
+    go_through(site, f"phone,first_name\n+17705550101,{family}\n+17705550102,A\u202ed\u200da\u200d\n".encode(), "m.csv")
+    assert member(site, "+17705550101").first_name == family
+    assert member(site, "+17705550102").first_name == "Ad\u200da"
 
 
 def test_columns_that_are_called_like_ours_come_back_untouched(site: Site) -> None:

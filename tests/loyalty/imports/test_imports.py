@@ -195,6 +195,21 @@ def test_upsert_members_answers_each_item() -> None:
     assert imports.upsert_members(site, items[:1], source="API")[0].status == "unchanged"
 
 
+def test_a_joining_time_of_the_api_needs_an_offset_and_lies_in_the_past() -> None:
+    site = make_site()
+    times = [
+        "2026-03-01T10:00:00Z", "2026-03-01T10:00:00-05:00", "", "--",
+        "2026-03-01T10:00:00", "2026-03-01", "03/01/2026 4:05 PM", "2099-03-01T10:00:00Z", "Z",
+    ]  # fmt: skip
+    items = [{"phone": f"+1770555010{n}", "joined_at": text} for n, text in enumerate(times)]
+    outcomes = imports.upsert_members(site, items, source="API")
+    assert [outcome.status for outcome in outcomes] == ["created"] * 4 + ["rejected"] * 5
+    said = [str(outcome.error) for outcome in outcomes[4:]]
+    assert all("has no offset" in error for error in said[:3])
+    assert "lies in the future" in said[3] and "is no time" in said[4]
+    assert Member.objects.get(phone="+17705550101").joined_at.isoformat() == "2026-03-01T15:00:00+00:00"
+
+
 def command(name: str, site: Site, path: Path, *arguments: str) -> dict[str, Any]:
     out = io.StringIO()
     call_command(name, "--site", site.site_id, str(path), *arguments, "--json", stdout=out)
@@ -259,6 +274,13 @@ def test_actions_are_grouped_by_what_people_must_do(tmp_path: Path) -> None:
         ("“activity_id” is missing", 2),
         ("“occurred_at” lies in the future", 1),
     ]
+
+
+def test_the_command_can_be_told_that_there_is_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "members.csv"
+    path.write_text("Phone,Ann\n+17705550101,Ada\n+17705550102,Bob\n")
+    assert command("import_members", make_site(), path)["read"] == 2
+    assert command("import_members", make_site(), path, "--no-header")["read"] == 3
 
 
 def test_a_list_of_subscribers_raises_consent_and_never_an_opt_out(tmp_path: Path) -> None:
