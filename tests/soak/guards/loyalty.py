@@ -8,6 +8,7 @@ _UNSUBSCRIBE = "tests/loyalty/test_unsubscribing.py::"
 _API = "tests/loyalty/test_api.py::"
 _IMPORTS = "tests/loyalty/imports/test_imports.py::"
 _UNDO = "tests/loyalty/imports/test_undo.py::"
+_STORED = "tests/loyalty/imports/test_stored_files.py::"
 _FILES = "tests/loyalty/exports/test_files.py::"
 _SEGMENT_FILES = "tests/loyalty/exports/test_segment_files.py::"
 _EXPORTS = "tests/loyalty/exports/test_exports.py::"
@@ -400,6 +401,56 @@ MUTATIONS = (
         "tests/loyalty/imports/test_files.py::test_a_wrong_choice_is_refused_and_changes_nothing",
     ),
     Mutation(
+        "a last row that is a person is taken", "loyalty/imports/sniffing.py",
+        " and not any(map(_may_be_phone, addresses))", "",
+        "tests/loyalty/imports/test_files.py::test_a_last_row_with_a_phone_is_a_person",
+    ),
+    Mutation(
+        "a client's own columns come back", "loyalty/imports/rejects.py",
+        "return list(columns[-2:]) if is_ours else []", "return list(columns[-2:])",
+        "tests/loyalty/imports/test_files.py::test_a_file",
+    ),
+    Mutation(
+        "a full disk keeps nothing of an upload", "loyalty/imports/files.py",
+        "        delete_stored(name)\n        raise\n", "        raise\n",
+        _STORED + "test_a_full_disk_refuses_an_upload_and_keeps_nothing_of_it",
+    ),
+    Mutation(
+        "the rejects of a check go", "loyalty/imports/steps.py",
+        "        delete_stored(rejects_file)\n", "        pass\n",
+        _STORED + "test_the_rejects_of_a_check_go_when_the_import_begins",
+    ),
+    Mutation(
+        "import files go after their time", "loyalty/imports/files.py",
+        "if _is_older(name, before) and not", "if False and not",
+        _STORED + "test_the_rejects_of_a_dry_run_are_kept_for_a_week",
+    ),
+    Mutation(
+        "the files of an import under way stay", "loyalty/imports/files.py",
+        "idle = ImportJob.objects.exclude(working).alias(", "idle = ImportJob.objects.alias(",
+        _STORED + "test_files_go_a_week_after_the_end_and_the_import_stays",
+    ),
+    Mutation(
+        "figures of a check are not shown as written", "loyalty/imports/steps.py",
+        "    if from_the_start and phase != Phase.UNDO:\n", "    if False:\n",
+        "tests/loyalty/admin/test_imports.py::test_an_import_cancelled_before_it_began_shows_nothing_as_written",
+    ),
+    Mutation(
+        "what a killed export left goes", "loyalty/exports/files.py",
+        "                shutil.rmtree(left, ignore_errors=True)\n", "                pass\n",
+        _FILES + "test_what_a_killed_export_left_goes_and_a_living_one_stays",
+    ),
+    Mutation(
+        "an export under way is not cleaned up", "loyalty/exports/files.py",
+        "fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)", "fcntl.LOCK_UN",
+        _FILES + "test_what_a_killed_export_left_goes_and_a_living_one_stays",
+    ),
+    Mutation(
+        "replaced members are left out of a segment's files", "loyalty/exports/segment_files.py",
+        "WHEN member.replaced_by_id IS NOT NULL THEN", "WHEN FALSE THEN",
+        _SEGMENT_FILES + "test_who_was_replaced_is_accounted_for",
+    ),
+    Mutation(
         "column names of rejects are defused", "loyalty/imports/rejects.py",
         "[*map(defuse, columns), *added", "[*columns, *added",
         _IMPORTS + "test_rejected_rows_come_back_with_line_and_reason_and_import_once_mended",
@@ -426,8 +477,8 @@ MUTATIONS = (
     ),
     Mutation(
         "only allowed countries are in Attentive's files", "loyalty/exports/segment_files.py",
-        "CASE WHEN NOT member.allowed THEN '{_COUNTRY}' ELSE COALESCE",
-        "CASE WHEN FALSE THEN '{_COUNTRY}' ELSE COALESCE",
+        "WHEN NOT member.allowed THEN '{_COUNTRY}' ELSE COALESCE",
+        "WHEN FALSE THEN '{_COUNTRY}' ELSE COALESCE",
         _SEGMENT_FILES + "test_the_attentive_form_has_a_header_and_reachable_phones_byte_for_byte",
     ),
     Mutation(
