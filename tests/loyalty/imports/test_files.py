@@ -451,6 +451,23 @@ def test_columns_that_are_called_like_ours_come_back_untouched(site: Site) -> No
     assert member(site, "+17705550102").extended_attributes == {"reason": "Returned", "line": "North"}
 
 
+@pytest.mark.parametrize(
+    ("rows", "is_ours"),
+    [
+        (b"12,x@example.com,7,It is too short.\n+17705550103,,,\n", True),
+        (b"12,x@example.com,7,Bought\n", False),
+        (b"12,x@example.com,North,It is too short.\n", False),
+        (b"12,x@example.com,,\n", False),
+    ],
+)
+def test_columns_that_have_our_names_are_ours_only_with_what_we_write(site: Site, rows: bytes, is_ours: bool) -> None:
+    job = go_through(site, b"phone,email,Line,Reason\n" + rows, "members.csv")
+    assert job.dialect["ours"] == (["Line", "Reason"] if is_ours else [])
+    header, first = table_of(rejects_of(job))
+    assert header[2:] == (["line", "reason"] if is_ours else ["Line", "Reason", "reject_line", "reject_reason"])
+    assert is_ours or first[2:4] == table_of(rows)[0][2:]
+
+
 def test_foreign_headers_are_matched_by_hand_and_remembered(site: Site) -> None:
     content = (FILES / "header_translated.csv").read_bytes()
     by_hand = {"Téléphone": "phone", "Courriel": "email", "Prénom": "first_name", "Nom": "last_name"}

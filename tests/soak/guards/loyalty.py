@@ -408,7 +408,7 @@ MUTATIONS = (
     Mutation(
         "a client's own columns come back", "loyalty/imports/rejects.py",
         "return list(columns[-2:]) if is_ours else []", "return list(columns[-2:])",
-        "tests/loyalty/imports/test_files.py::test_a_file",
+        "tests/loyalty/imports/test_files.py::test_columns_that_have_our_names_are_ours_only_with_what_we_write",
     ),
     Mutation(
         "a full disk keeps nothing of an upload", "loyalty/imports/files.py",
@@ -427,7 +427,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the files of an import under way stay", "loyalty/imports/files.py",
-        "idle = ImportJob.objects.exclude(working).alias(", "idle = ImportJob.objects.alias(",
+        "working = Q(state=State.RUNNING) | Q(state=State.PENDING) & ~Q(phase=Phase.MAPPING)", "working = Q(pk=None)",
         _STORED + "test_files_go_a_week_after_the_end_and_the_import_stays",
     ),
     Mutation(
