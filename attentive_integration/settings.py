@@ -131,6 +131,11 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = BASE_DIR / "staticfiles"
 # Serve straight from the apps' folders, so that a fresh clone needs no collectstatic.
 WHITENOISE_USE_FINDERS = True
+# The first takes small files, the second the others.
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "loyalty.uploads.UploadToDisk",
+]
 # Uploads and exports. Files never have a URL of their own: a view checks login, site and permission for each download.
 STORAGES = {
     "default": {

@@ -3,6 +3,7 @@
 import csv
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -24,7 +25,7 @@ from loyalty.admin import import_pages as pages
 from loyalty.admin.base import ActionRefused, ObjectAction, SiteScopedAdmin
 from loyalty.admin.import_forms import ConflictForm, DialectForm, SubscribeForm, UploadForm
 from loyalty.admin.waiting import duration, worker_silence
-from loyalty.imports.files import reason_of
+from loyalty.imports.files import not_stored, reason_of
 from loyalty.imports.rejects import write_issues
 from loyalty.imports.rows import Dialect, ImportRefused
 from loyalty.imports.steps import (
@@ -205,6 +206,8 @@ class ImportJobAdmin(SiteScopedAdmin):
             may_trigger=can(request.user, site, Right.CAMPAIGN),
             initial={"site": site or (sites.get() if sites.count() == 1 else None)},
         )
+        if why := getattr(request, "upload_error", "") if request.method == "POST" else "":
+            form.fields["file"].error_messages["required"] = not_stored(why)
         wants_json = "application/json" in request.headers.get("Accept", "")
         if request.method == "POST" and form.is_valid() and (job := self._uploaded(request, form, kind)):
             address = self.object_url(job) + self._query(request)
@@ -474,11 +477,8 @@ class ImportJobAdmin(SiteScopedAdmin):
         rows = job.issues.filter(kind=kinds[what]).order_by("pk")
         if not rows.exists():
             raise Http404
-        # A file in the system's temporary folder: gone when it is closed, whatever its size.
         try:
-            file = tempfile.NamedTemporaryFile("w+", encoding="utf-8-sig", newline="")  # noqa: SIM115
-            write_issues(file, job, rows)
-            file.flush()
+            file = _file_of(job, rows)
         except OSError as error:
             refusal = _("The file could not be made: %(why)s. Make room on the server and download it again.")
             messages.error(request, refusal % {"why": reason_of(error)})
@@ -490,3 +490,17 @@ class ImportJobAdmin(SiteScopedAdmin):
         answer["Content-Type"] = "text/csv; charset=utf-8"
         answer["Cache-Control"] = "no-store"
         return answer
+
+
+def _file_of(job: ImportJob, rows: Any) -> Any:
+    """Return the rows in a file in the system's temporary folder: gone when it is closed, whatever its size."""
+    file = tempfile.NamedTemporaryFile("w+", encoding="utf-8-sig", newline="")  # noqa: SIM115
+    try:
+        write_issues(file, job, rows)
+        file.flush()
+    except OSError:
+        # Closing tries to write once more.
+        with suppress(OSError):
+            file.close()
+        raise
+    return file

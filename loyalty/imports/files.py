@@ -39,10 +39,13 @@ def store_upload(job: ImportJob, file: Any) -> None:
     try:
         job.file.name = save_whole(wanted, file if isinstance(file, File) else File(file))
     except OSError as error:
-        raise ImportRefused(
-            _("The file could not be stored: %(why)s. Make room and import it again; nothing of it was kept.")
-            % {"why": reason_of(error)}
-        ) from error
+        raise ImportRefused(not_stored(reason_of(error))) from error
+
+
+def not_stored(why: str) -> str:
+    return _("The file could not be stored: %(why)s. Make room and import it again; nothing of it was kept.") % {
+        "why": why
+    }
 
 
 def save_whole(name: str, content: File) -> str:

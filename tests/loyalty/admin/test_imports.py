@@ -14,6 +14,7 @@ from attentive_integration.models import Heartbeat
 from loyalty import imports, tasks
 from loyalty.models import AuditEntry, Consent, ImportJob, LoyaltyAction, Member, Site, SiteMembership
 from tests.factories import make_action_type, make_member, make_site, make_user
+from tests.loyalty.imports.test_stored_files import disk_full_after
 
 from .pages import MOST_QUERIES, browser, queries_of, text_of
 
@@ -114,6 +115,27 @@ def test_what_is_no_list_is_refused_with_a_sentence(site: Site, content: bytes, 
     answer = upload(browser(make_user(site)), site, content)
     assert answer.status_code == 200 and sentence in text_of(answer)
     assert not ImportJob.objects.exists()
+
+
+@pytest.mark.parametrize("in_memory", [0, 10_000])
+@pytest.mark.parametrize("size", [100, 20_000])
+def test_a_full_disk_refuses_the_upload_with_a_sentence(site: Site, settings: Any, in_memory: int, size: int) -> None:
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = in_memory
+    client = browser(make_user(site))
+    with disk_full_after(10):
+        answer = upload(client, site, b"phone\n" + b"+17705550101\n" * (size // 13))
+    said = "The file could not be stored: the disk is full. Make room and import it again"
+    assert answer.status_code == 200 and said in text_of(answer) and "required" not in text_of(answer)
+    assert not ImportJob.objects.exists()
+    assert upload(client, site).status_code == 302
+
+
+def test_a_full_disk_refuses_a_download_with_a_sentence(site: Site) -> None:
+    client = browser(make_user(site))
+    job = checked(client, site)
+    with disk_full_after(10):
+        answer = client.get(page("rows", job, "rejected"), follow=True)
+    assert "could not be made: the disk is full. Make room on the server" in text_of(answer)
 
 
 def test_the_upload_script_gets_an_address_or_sentences(site: Site) -> None:
