@@ -70,7 +70,8 @@ class Dialect:
     @property
     def rows(self) -> int:
         """About how many rows the file has: lines below the header, which is exact unless cells hold line breaks."""
-        return max(0, self.lines - self.body_line + 1 - (self.summary_line is not None))
+        end = self.lines + 1 if self.summary_line is None else self.summary_line
+        return max(0, end - self.body_line)
 
 
 class Lines:
@@ -114,6 +115,19 @@ def line_too_long(number: int) -> str:
         "Line %(line)d is longer than any row may be. This is no CSV file, or a quote is not closed there. Export the "
         "list again."
     ) % {"line": number}
+
+
+def cell_too_long(line: int) -> str:
+    return _(
+        "Line %(line)d has a cell longer than %(most)s characters. Shorten it; if there is none, a quote is not closed "
+        "there."
+    ) % {"line": line, "most": f"{MAX_CELL:,}"}
+
+
+def too_many_columns(count: int, line: int) -> str:
+    return _("Line %(line)d has %(count)d columns; at most %(most)d are taken. Remove columns, or check the file.") % {
+        "line": line, "count": count, "most": MAX_COLUMNS,
+    }  # fmt: skip
 
 
 @dataclass

@@ -8,18 +8,16 @@ import codecs
 import csv
 import hashlib
 import re
-import unicodedata
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from loyalty.imports.ending import cut, is_cut, is_summary, last_rows
 from loyalty.imports.rejects import are_named_as_ours, ours_among
 from loyalty.imports.rows import (
     MAX_BYTES,
@@ -30,8 +28,10 @@ from loyalty.imports.rows import (
     Dialect,
     ImportRefused,
     Lines,
+    cell_too_long,
     line_too_long,
     slices,
+    too_many_columns,
     unreadable,
 )
 from loyalty.spreadsheets import restore, typed
@@ -53,20 +53,9 @@ _SAMPLE_LINES = 60
 # Rows among which the header is looked for.
 _TOP_ROWS = 6
 _BLOCK = 1_048_576
-_TAIL = 65_536
 # Bytes that Windows-1252 does not define.
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 _PHONE_LIKE = re.compile(r"\+?\(?\d[\d ().-]{5,18}\d", re.ASCII)
-_SUMMARY = re.compile(
-    r"(?i)\W*(grand total|sub-?total|total|sum|count|records|rows|row count|number of|end of|generated|exported)\b",
-    re.ASCII,
-)
-# Rows at the end that may be a summary together.
-_SUMMARY_ROWS = 3
-_ADDRESSES = frozenset({"phone", "email"})
-_DIGITS_OF_A_PHONE = 7
-_SCIENTIFIC = re.compile(r"\d(?:[.,]\d+)?e\+?\d{1,2}", re.IGNORECASE | re.ASCII)
-_END = "\x1eEND\x1e"
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,7 @@ def survey(file: Any, known: Known, *, has_header: bool | None = None) -> Survey
         scan.feed(block)
     scan.end()
     if scan.cut_at_end:
-        raise ImportRefused(_cut(scan.lines))
+        raise ImportRefused(cut(scan.lines))
     dialect = describe(file, scan.encoding, known=known, start=start, has_header=has_header)
     dialect.lines = scan.lines
     if scan.lines - 1 > MAX_ROWS:
@@ -102,12 +91,11 @@ def survey(file: Any, known: Known, *, has_header: bool | None = None) -> Survey
             _("The file has more than %(rows)s rows (line %(line)d). Split it and import the parts.")
             % {"rows": f"{MAX_ROWS:,}", "line": MAX_ROWS + 2}
         )
-    last_rows = _last_rows(file, dialect, whole=scan.has_quotes or scan.has_long_lines)
-    last_line, last = last_rows[-1]
-    fields = known(dialect.columns)
-    address_at = [at for at, name in enumerate(dialect.columns) if fields.get(name, "phone") in _ADDRESSES]
-    is_summary = partial(_is_summary, address_at=address_at)
-    if not scan.ends_with_newline and not is_summary(last) and _is_cut(last, last_line, dialect, file):
+    rows = last_rows(file, dialect, whole=scan.has_quotes or scan.has_long_lines)
+    last_line, last = rows[-1]
+    known_fields = known(dialect.columns)
+    fields = [known_fields.get(name, "") for name in dialect.columns]
+    if not scan.ends_with_newline and not is_summary(last, fields) and is_cut(last, last_line, dialect, file):
         raise ImportRefused(
             _(
                 "The file is cut in the middle: it ends inside a row that begins in line %(line)d. Export or upload it "
@@ -116,8 +104,8 @@ def survey(file: Any, known: Known, *, has_header: bool | None = None) -> Survey
             % {"line": last_line}
         )
     dialect.last_line = last_line
-    for line, cells in reversed(last_rows):
-        if line <= dialect.body_line or not is_summary(cells):
+    for line, cells in reversed(rows):
+        if line <= dialect.body_line or not is_summary(cells, fields):
             break
         dialect.last_line = line
         dialect.summary_line = line
@@ -133,13 +121,6 @@ def note_summary(dialect: Dialect) -> None:
         dialect.remarks.append(
             _("The last row is a summary and is left out (line %(line)d).") % {"line": dialect.summary_line}
         )
-
-
-def _cut(line: int) -> str:
-    return _(
-        "The file is cut in the middle: it ends inside a row that begins in line %(line)d. Export or upload it again; "
-        "if the file is whole, a quote is not closed there."
-    ) % {"line": line}
 
 
 # --- What is no list --------------------------------------------------------------------------------------------------
@@ -346,7 +327,7 @@ def describe(
     first = _first_row(file, dialect, known)
     dialect.has_header = _is_header(first.cells, known) if has_header is None else has_header
     if len(first.cells) > MAX_COLUMNS:
-        raise ImportRefused(_too_many_columns(len(first.cells), first.line))
+        raise ImportRefused(too_many_columns(len(first.cells), first.line))
     if dialect.has_header:
         if first.below_titles:
             dialect.remarks.append(
@@ -370,12 +351,6 @@ def _ours(file: Any, dialect: Dialect) -> list[str]:
         for piece in slices(file, dialect, offset=dialect.body, line=dialect.body_line, size=_SAMPLE_LINES):
             return ours_among(dialect.columns, piece.rows)
     return []
-
-
-def _too_many_columns(count: int, line: int) -> str:
-    return _("Line %(line)d has %(count)d columns; at most %(most)d are taken. Remove columns, or check the file.") % {
-        "line": line, "count": count, "most": MAX_COLUMNS,
-    }  # fmt: skip
 
 
 def _delimiter(sample: list[str], known: Known) -> str:
@@ -417,7 +392,7 @@ def _first_row(file: Any, dialect: Dialect, known: Known) -> _Row:
                     break
             line = source.number
     except csv.Error:
-        raise ImportRefused(_cell_too_long(line)) from None
+        raise ImportRefused(cell_too_long(line)) from None
     if not rows:
         raise ImportRefused(_("The file is empty. Export the list again."))
     return rows[0]
@@ -452,92 +427,3 @@ def _names(cells: Sequence[str], dialect: Dialect) -> list[str]:
             )
         names.append(name)
     return names
-
-
-# --- The end of the file ----------------------------------------------------------------------------------------------
-
-
-def _last_rows(file: Any, dialect: Dialect, *, whole: bool) -> list[tuple[int, list[str]]]:
-    """Return line and cells of the last rows, having looked at every cell where quotes or long lines ask for it."""
-    if whole:
-        return _walk(file, dialect)
-    file.seek(0, 2)
-    size = file.tell()
-    step = 2 if dialect.encoding.startswith("utf-16") else 1
-    begin = max(dialect.start, size - _TAIL * step)
-    begin -= (begin - dialect.start) % step
-    file.seek(begin)
-    text = file.read().decode(dialect.encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n")
-    texts = text.removesuffix("\n").split("\n")
-    first_line = dialect.lines - len(texts) + 1
-    filled = [(line, text) for line, text in enumerate(texts, first_line) if text.strip(f" {dialect.delimiter}")]
-    rows = filled[-_SUMMARY_ROWS:] or [(first_line, texts[0])]
-    return [(line, next(csv.reader([text], delimiter=dialect.delimiter), [])) for line, text in rows]
-
-
-def _walk(file: Any, dialect: Dialect) -> list[tuple[int, list[str]]]:
-    source = Lines(file, dialect.encoding, offset=dialect.start, number=dialect.start_line)
-
-    def with_end() -> Iterator[str]:
-        text = ""
-        for text in source:
-            yield text
-        if text[-1:] not in ("\n", "\r"):
-            yield "\n"
-        yield _END
-
-    line = dialect.start_line
-    last = deque([(line, [""])], maxlen=_SUMMARY_ROWS)
-    try:
-        for cells in csv.reader(with_end(), delimiter=dialect.delimiter):
-            if cells == [_END]:
-                return list(last)
-            if len(cells) > MAX_COLUMNS and any(cells[MAX_COLUMNS:]):
-                raise ImportRefused(_too_many_columns(len(cells), line))
-            if max(map(len, cells), default=0) > MAX_CELL:
-                raise ImportRefused(_cell_too_long(line))
-            if any(map(str.strip, cells)):
-                last.append((line, cells))
-            line = source.number
-    except csv.Error:
-        raise ImportRefused(_cell_too_long(line)) from None
-    # The mark of the end stands within a quote, in the last row.
-    raise ImportRefused(_cut(last[-1][0]))
-
-
-def _cell_too_long(line: int) -> str:
-    return _(
-        "Line %(line)d has a cell longer than %(most)s characters. Shorten it; if there is none, a quote is not closed "
-        "there."
-    ) % {"line": line, "most": f"{MAX_CELL:,}"}
-
-
-def _is_cut(last: list[str], line: int, dialect: Dialect, file: Any) -> bool:
-    """Tell whether a last line without a line end is the beginning of a row: shorter than all rows at the top."""
-    width = len(dialect.columns)
-    if line <= dialect.body_line or len(last) >= width:
-        return False
-    source = Lines(file, dialect.encoding, offset=dialect.body, number=dialect.body_line)
-    for number, cells in enumerate(csv.reader(iter(source), delimiter=dialect.delimiter)):
-        if source.number > line or number == _SAMPLE_LINES:
-            break
-        if cells and len(cells) < width:
-            return False
-    return True
-
-
-def _is_summary(cells: list[str], *, address_at: Sequence[int]) -> bool:
-    """Tell whether a row begins as a summary does and can be nobody: no cell in the columns of addresses is one."""
-    filled = [(at, typed(cell)) for at, cell in enumerate(cells) if cell.strip()]
-    if not filled or not _SUMMARY.match(filled[0][1]):
-        return False
-    addresses = [text for at, text in filled if at in address_at]
-    return not any("@" in text for text in addresses) and not any(map(_may_be_phone, addresses))
-
-
-def _may_be_phone(text: str) -> bool:
-    """Tell whether a cell may be meant as a phone, in whatever spelling; “Total on 2026-11-20” is none."""
-    plain = unicodedata.normalize("NFKC", text)
-    if _SUMMARY.match(plain):
-        return False
-    return sum(map(str.isdecimal, plain)) >= _DIGITS_OF_A_PHONE or _SCIENTIFIC.fullmatch(plain) is not None

@@ -260,6 +260,15 @@ def test_a_list_can_come_through_a_pipe(tmp_path: Path) -> None:
     writer.join()
 
 
+def test_a_last_action_is_no_summary(tmp_path: Path) -> None:
+    site, path = make_site(), tmp_path / "actions.csv"
+    make_member(site, external_id="M1")
+    path.write_text("activity_id,action,external_id\nROWS-16,109,M1\nROWS-17,109,M1\n")
+    assert command("import_actions", site, path)["accepted"] == 2
+    path.write_text("activity_id,action,external_id\nROWS-18,109,M1\nTotal rows: 1,,\n")
+    assert command("import_actions", site, path)["read"] == 1
+
+
 def test_actions_are_grouped_by_what_people_must_do(tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     path.write_text(

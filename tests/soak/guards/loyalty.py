@@ -401,7 +401,7 @@ MUTATIONS = (
         "tests/loyalty/imports/test_files.py::test_a_wrong_choice_is_refused_and_changes_nothing",
     ),
     Mutation(
-        "a last row that is a person is taken", "loyalty/imports/sniffing.py",
+        "a last row that is a person is taken", "loyalty/imports/ending.py",
         " and not any(map(_may_be_phone, addresses))", "",
         "tests/loyalty/imports/test_files.py::test_a_last_row_with_a_phone_is_a_person",
     ),
