@@ -253,10 +253,21 @@ class MemberWork:
                 found.repeated[line] = outcome
                 if member_id and outcome == "updated" and not ours:
                     changing.add(member_id)
-        changes = MemberChange.objects.filter(job=self.job, member_id__in=changing) if changing else ()
-        # That another row took a member's loyalty ID over is no change by a row of its own.
-        changed = {change.member_id for change in changes if change.changes.get("replaced_by", [None, None])[1] is None}
-        found.late = len(changing - changed)
+        if changing:
+            found.late = len(changing - self._counted_as_changed(changing))
+
+    def _counted_as_changed(self, ids: Collection[int]) -> set[int]:
+        """Return those of the members that a row of their own has changed.
+
+        That another row took a member's loyalty ID over is no such change, nor that the member only got it back.
+        """
+        changed, moved = set(), set()
+        for change in MemberChange.objects.filter(job=self.job, member_id__in=ids).order_by("pk"):
+            _before, successor = change.changes.get("replaced_by", (None, None))
+            if "replaced_by" not in change.changes or (change.member_id not in moved and successor is None):
+                changed.add(change.member_id)
+            moved.add(change.member_id)
+        return changed
 
     def _checked(self, cleaned: Cleaned, merged: Merged, seen: SeenKeys, *, piece: int) -> _Matched:
         """Compare a slice with the members and, as a check changes none of them, with what earlier slices said.

@@ -245,7 +245,7 @@ MUTATIONS = (
     ),
     Mutation(
         "another request's action with the same activity is a conflict", "loyalty/actions.py",
-        "same = known[item.activity_id] == item.digest", "same = True",
+        "same=known[item.activity_id] == item.digest", "same=True",
         _API + "test_two_requests_at_the_same_moment_record_one_action", postgresql=True,
     ),
     Mutation(
