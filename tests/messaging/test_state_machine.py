@@ -24,6 +24,7 @@ from messaging import decisions, invariants, last_look, outcomes, queue, webhook
 from messaging.models import Campaign, Message, SendAttempt
 from messaging.outcomes import Call
 from messaging.triggers import match_actions
+from tests.examples import examples
 from tests.factories import make_action, make_campaign, make_member, make_site, make_token, make_user
 
 pytestmark = pytest.mark.django_db
@@ -255,7 +256,7 @@ def test_the_engine_under_everything_at_once() -> None:
     run_state_machine_as_test(
         Engine,
         settings=settings(
-            max_examples=40,
+            max_examples=examples(40),
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
