@@ -138,8 +138,7 @@ class MemberUpsert:
         """Write what `match` found."""
         moment = connection.ops.adapt_datetimefield_value(now)
         with connection.cursor() as cursor:
-            if merged.moves:
-                self._note_moves(cursor, superseded)
+            moved = self._note_moves(cursor, superseded) if merged.moves else 0
             if merged.updated:
                 if self.job_id is not None:
                     cursor.execute(self._changes_sql())
@@ -147,7 +146,7 @@ class MemberUpsert:
             if merged.created:
                 statement, parameters = self._insert_sql(moment)
                 cursor.execute(statement, parameters)
-            if merged.moves:
+            if moved or superseded or merged.revives:
                 self._mark_moves(cursor, superseded, revives=merged.revives)
 
     # --- What was found -----------------------------------------------------------------------------------------------
@@ -316,8 +315,11 @@ class MemberUpsert:
 
     # --- A loyalty ID that comes with a new phone ---------------------------------------------------------------------
 
-    def _note_moves(self, cursor: Any, superseded: Sequence[Superseded]) -> None:
-        """Note the members that hold a claimed loyalty ID with another phone, before the new ones are written."""
+    def _note_moves(self, cursor: Any, superseded: Sequence[Superseded]) -> int:
+        """Note the members that hold a claimed loyalty ID with another phone, before the new ones are written.
+
+        Return how many they are.
+        """
         if superseded:
             lines = [row.line for row in superseded]
             any_of = "= ANY(%s)" if self.on_postgresql else "IN (SELECT value FROM json_each(%s))"
@@ -336,6 +338,7 @@ class MemberUpsert:
             "INSERT INTO import_moved (old_id, external_id, phone) SELECT o.id, f.external_id, f.phone"
             f" FROM import_found f {self._lookup('o', holds)} WHERE f.claims"
         )
+        return int(cursor.rowcount)
 
     def _mark_moves(self, cursor: Any, superseded: Sequence[Superseded], *, revives: bool) -> None:
         """Mark the members that still hold a claimed loyalty ID as replaced; who has another one now is not.
