@@ -29,6 +29,8 @@ _GROUP_OF = {state: key for key, states in GROUPS for state in states}
 DAYS = 7
 # So many messages of a state are counted one by one: of so few a sample tells little.
 _FEW = 2_000
+# Held texts of one site are counted no further than this: more of them ask for the same.
+_MANY_HELD = 1_000
 _UNDER_WAY = (ImportJob.State.PENDING, ImportJob.State.RUNNING)
 
 
@@ -142,8 +144,8 @@ def queues(sites: QuerySet[Site], now: datetime | None = None) -> dict[str, Queu
 def waiting_for_token(sites: QuerySet[Site]) -> dict[int, int]:
     """Return, for each of the sites that has any, how many texts are held because a token is missing; in one query."""
     held = Message.objects.filter(site=OuterRef("pk"), state=State.HELD, reason=Code.TOKEN_MISSING)
-    counts = sites.order_by().annotate(held_texts=CountOf(held)).filter(held_texts__gt=0)
-    return {pk: at_least(count) for pk, count in counts.values_list("pk", "held_texts")}
+    counts = sites.order_by().annotate(held_texts=CountOf(held, _MANY_HELD)).filter(held_texts__gt=0)
+    return {pk: at_least(count, _MANY_HELD) for pk, count in counts.values_list("pk", "held_texts")}
 
 
 def badges(sites: QuerySet[Site]) -> dict[str, int]:
