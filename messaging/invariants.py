@@ -29,7 +29,6 @@ from loyalty.models import (
     LoyaltyAction,
     Member,
     SegmentMember,
-    Site,
 )
 from messaging.models import Campaign, Message, SendAttempt, WebhookEvent
 
@@ -255,10 +254,6 @@ def messages_to_another_member_than_acted() -> int:
     return Message.objects.exclude(action__member=F("member")).count()
 
 
-def members_of_no_site() -> int:
-    return Member.objects.exclude(site__in=Site.objects.all()).count()
-
-
 def segments_with_members_of_another_site() -> int:
     return SegmentMember.objects.exclude(member__site=F("segment__site")).count()
 
@@ -379,7 +374,6 @@ INVARIANTS: dict[str, Invariant] = {
             "actions that cross sites": _crossing(LoyaltyAction.objects.all(), "member__site", "action_type__site"),
             "campaigns that cross sites": _crossing(Campaign.objects.all(), "action_type__site", "segment__site"),
             "members that cross sites": _crossing(Member.objects.all(), "replaced_by__site", "created_by_import__site"),
-            "members of no site": members_of_no_site,
             "exports that cross sites": _crossing(ExportJob.objects.all(), "segment__site"),
             "frozen segments with members of another site": segments_with_members_of_another_site,
         },

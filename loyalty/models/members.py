@@ -27,10 +27,8 @@ class Member(models.Model):
         YES = "YES", _("Yes")
         NO = "NO", _("No")
 
-    # The unique constraints below lead with the site, so the key needs no index of its own. Nor does the database look
-    # the site and the import up again for each of a million rows: nobody deletes a site, and who inserts a member of an
-    # import holds the job locked. `verify_invariants` looks for members of no site.
-    site = models.ForeignKey(Site, models.CASCADE, related_name="members", db_index=False, db_constraint=False)
+    # The unique constraints below lead with the site, so the key needs no index of its own.
+    site = models.ForeignKey(Site, models.CASCADE, related_name="members", db_index=False)
     phone = models.CharField(_("phone"), max_length=16, help_text=_("E.164, for instance +17705550101"))
     email = models.CharField(_("e-mail"), max_length=254, blank=True)
     external_id = models.CharField(_("loyalty ID"), max_length=128, blank=True)
@@ -46,6 +44,7 @@ class Member(models.Model):
     extended_attributes = models.JSONField(_("extended attributes"), default=dict, blank=True)
     joined_at = models.DateTimeField(_("joined"), default=timezone.now)
     replaced_by = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="replaces")
+    # Whoever inserts a member of an import holds the job locked. Checking it again for each row would only cost time.
     created_by_import = models.ForeignKey(
         "loyalty.ImportJob", models.SET_NULL, null=True, blank=True, related_name="created_members",
         db_constraint=False,
