@@ -151,6 +151,11 @@ def in_order(issues: Sequence[Issue]) -> list[Issue]:
     return sorted(issues, key=lambda issue: issue.line)
 
 
+def sharing_fate(issues: Sequence[Issue], phones: Collection[str], rejected: Callable[[Issue], Issue]) -> list[Issue]:
+    """Return the issues of a slice, in which the repeats of rows that are rejected are rejected as well."""
+    return [rejected(issue) if issue.kind == Kind.DUPLICATE and issue.value in phones else issue for issue in issues]
+
+
 def without_erased(site: Site, cleaned: Cleaned, *, email_at: int | None) -> Cleaned:
     """Return the slice without the rows of erased people, which have become issues."""
     kept = Cleaned(list(cleaned.lines), list(cleaned.rows), list(cleaned.cells), list(cleaned.issues))
@@ -166,13 +171,9 @@ def without_erased(site: Site, cleaned: Cleaned, *, email_at: int | None) -> Cle
     for line, row, cells in zip(cleaned.lines, cleaned.rows, cleaned.cells, strict=True):
         if row[0] in gone:
             kept.issues.append(Issue(line, Kind.REJECTED, "ERASED", reason, cells, "phone"))
-    # The repeats of such a row share its fate.
-    kept.issues = [
-        Issue(issue.line, Kind.REJECTED, "ERASED", reason, issue.cells, "phone")
-        if issue.kind == Kind.DUPLICATE and issue.value in gone
-        else issue
-        for issue in kept.issues
-    ]
+    kept.issues = sharing_fate(
+        kept.issues, gone, lambda repeat: Issue(repeat.line, Kind.REJECTED, "ERASED", reason, repeat.cells, "phone")
+    )
     kept.keep(wanted)
     return kept
 
@@ -301,7 +302,12 @@ class MemberWork:
         cleaned, merged = found.cleaned, found.merged
         upsert = self._upsert
         rejected = found.conflicts if upsert.reject_conflicts else set()
-        issues = self._sharing_fate(cleaned, rejected)
+        issues = list(cleaned.issues)
+        if rejected:
+            at = self.fields.index("external_id")
+            lines = zip(cleaned.lines, cleaned.rows, strict=True)
+            ids = {row[0]: row[at] or "" for line, row in lines if line in rejected}
+            issues = sharing_fate(issues, ids, lambda issue: self._conflict(issue.line, issue.cells, ids[issue.value]))
         for line, row, cells in zip(cleaned.lines, cleaned.rows, cleaned.cells, strict=True) if found.repeated else ():
             if line in found.repeated and line not in rejected:
                 issues.append(repeat(line, row[0], cells))
@@ -332,19 +338,6 @@ class MemberWork:
             self._conflict(line, cells, row[at] or "")
             for line, row, cells in zip(cleaned.lines, cleaned.rows, cleaned.cells, strict=True)
             if line in lines
-        ]
-
-    def _sharing_fate(self, cleaned: Cleaned, rejected: set[int]) -> list[Issue]:
-        """Return the issues of a slice, in which the repeats of rejected rows are rejected as well."""
-        if not rejected:
-            return list(cleaned.issues)
-        at = self.fields.index("external_id")
-        ids = {row[0]: row[at] or "" for line, row in zip(cleaned.lines, cleaned.rows, strict=True) if line in rejected}
-        return [
-            self._conflict(issue.line, issue.cells, ids[issue.value])
-            if issue.kind == Kind.DUPLICATE and issue.value in ids
-            else issue
-            for issue in cleaned.issues
         ]
 
     def _conflict(self, line: int, cells: Sequence[Any], external_id: str) -> Issue:
